@@ -1,1 +1,8 @@
-//! skeleton
+//! instance-role-controller keeps the IAM instance profile of EC2 instances at a declared state.
+//!
+//! The way of one change leads through the rooms: [`api`] says what is wanted, [`ec2`] what is there,
+//! [`decide`] what to do, and [`controller`] does and tells it. `ARCHITECTURE.md` has the whole on two pages.
+
+pub mod api;
+pub mod decide;
+pub mod ids;

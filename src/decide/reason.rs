@@ -1,0 +1,339 @@
+//! The reasons: one enum, from which conditions, cadence, documentation and metric labels follow.
+
+use std::time::Duration;
+
+use super::Step;
+
+/// Why a binding is where it is. The names are stable API: they stand in conditions, Events and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The instance carries the profile.
+    Associated,
+    /// The instance carries no profile, as declared.
+    Disassociated,
+    /// A profile is being attached.
+    Associating,
+    /// A profile is being exchanged.
+    Replacing,
+    /// A profile is being taken off.
+    Disassociating,
+    /// EC2 knows no such instance (yet).
+    InstanceNotFound,
+    /// The instance is starting.
+    InstancePending,
+    /// The instance is stopping.
+    InstanceStopping,
+    /// The instance is shutting down or gone.
+    InstanceTerminated,
+    /// The instance may not be changed.
+    InstanceProtected,
+    /// The exchange waits until the instance runs.
+    WaitingForRunning,
+    /// IAM has no such instance profile.
+    ProfileNotFound,
+    /// IAM has the instance profile, EC2 does not know it yet.
+    ProfileNotPropagated,
+    /// The instance profile holds no role.
+    ProfileWithoutRole,
+    /// The profile was deleted and made again, and EC2 keeps the old association.
+    ProfileRecreated,
+    /// The role is in several instance profiles.
+    RoleAmbiguous,
+    /// EC2 may not assume the role of the profile.
+    TrustPolicyBroken,
+    /// The instance already carries another profile, and adoptionPolicy leaves it.
+    NotAdopted,
+    /// Another binding has this instance.
+    Conflict,
+    /// No grant covers the binding.
+    NotAuthorized,
+    /// AWS denied an action to the controller.
+    AccessDenied,
+    /// AWS does not accept the controller's credentials, or there are none.
+    CredentialsUnavailable,
+    /// EC2 throttles.
+    Throttled,
+    /// The change waits for its turn within EC2's limits.
+    BudgetExhausted,
+    /// AWS does not answer, or not as expected.
+    AWSUnavailable,
+    /// The binding is suspended.
+    Suspended,
+    /// The binding only observes.
+    ObserveOnly,
+    /// The controller runs with another Region or account than the binding was carried out with.
+    RegionChanged,
+}
+
+/// When to look again where no event says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cadence {
+    /// The shared listing tells; nothing of its own.
+    Listing,
+    /// Every so long, beginning with `first` and doubling to `most`.
+    Poll {
+        /// The first interval.
+        first: Duration,
+        /// The longest interval.
+        most: Duration,
+    },
+    /// Once in each pass, together with all others that wait.
+    EachPass,
+    /// When the pacer says that it is this binding's turn.
+    Turn,
+}
+
+const fn poll(first: u64, most: u64) -> Cadence {
+    Cadence::Poll { first: Duration::from_secs(first), most: Duration::from_secs(most) }
+}
+
+/// What needs a person: 15 s doubling to 30 min, so that a broken binding never costs much and always heals.
+const SLOWLY: Cadence = poll(15, 30 * 60);
+
+impl Reason {
+    /// All reasons, in the order of the documentation.
+    pub const ALL: [Self; 28] = [
+        Self::Associated,
+        Self::Disassociated,
+        Self::Associating,
+        Self::Replacing,
+        Self::Disassociating,
+        Self::InstanceNotFound,
+        Self::InstancePending,
+        Self::InstanceStopping,
+        Self::InstanceTerminated,
+        Self::InstanceProtected,
+        Self::WaitingForRunning,
+        Self::ProfileNotFound,
+        Self::ProfileNotPropagated,
+        Self::ProfileWithoutRole,
+        Self::ProfileRecreated,
+        Self::RoleAmbiguous,
+        Self::TrustPolicyBroken,
+        Self::NotAdopted,
+        Self::Conflict,
+        Self::NotAuthorized,
+        Self::AccessDenied,
+        Self::CredentialsUnavailable,
+        Self::Throttled,
+        Self::BudgetExhausted,
+        Self::AWSUnavailable,
+        Self::Suspended,
+        Self::ObserveOnly,
+        Self::RegionChanged,
+    ];
+
+    /// The text in conditions, Events and metric labels: the variant's name.
+    pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// When to look again while this is the reason.
+    pub fn cadence(self) -> Cadence {
+        self.row().1
+    }
+
+    /// What it means, for the documentation.
+    pub fn meaning(self) -> &'static str {
+        self.row().2
+    }
+
+    /// What to do about it, for the documentation.
+    pub fn cure(self) -> &'static str {
+        self.row().3
+    }
+
+    /// The one table: name, cadence, meaning, cure.
+    fn row(self) -> (&'static str, Cadence, &'static str, &'static str) {
+        use Cadence::{EachPass, Listing, Turn};
+        match self {
+            Self::Associated => {
+                ("Associated", Listing, "The instance carries the profile.", "Nothing to do.")
+            }
+            Self::Disassociated => {
+                ("Disassociated", Listing, "The instance carries no profile, as declared.", "Nothing to do.")
+            }
+            Self::Associating => (
+                "Associating",
+                poll(1, 30),
+                "The profile is being attached; EC2 shows the association as `associating`.",
+                "Wait: it takes EC2 up to a minute or two. On a stopped instance it may last until the instance is started.",
+            ),
+            Self::Replacing => (
+                "Replacing",
+                poll(1, 30),
+                "The profile of a running instance is being exchanged; its workload keeps credentials throughout.",
+                "Wait: it takes EC2 up to a minute or two.",
+            ),
+            Self::Disassociating => (
+                "Disassociating",
+                poll(1, 30),
+                "The profile is being taken off.",
+                "Wait: it takes EC2 some seconds.",
+            ),
+            Self::InstanceNotFound => (
+                "InstanceNotFound",
+                EachPass,
+                "EC2 knows no such instance in this account and Region.",
+                "If the instance is still to be launched, nothing: the profile is attached once it is there. Otherwise check spec.instanceId, spec.region and the controller's account.",
+            ),
+            Self::InstancePending => (
+                "InstancePending",
+                poll(2, 15),
+                "The instance is starting, and EC2 refuses changes until it runs.",
+                "Wait.",
+            ),
+            Self::InstanceStopping => (
+                "InstanceStopping",
+                poll(2, 15),
+                "The instance is stopping, and EC2 refuses changes until it is stopped.",
+                "Wait.",
+            ),
+            Self::InstanceTerminated => (
+                "InstanceTerminated",
+                SLOWLY,
+                "The instance is shutting down, terminated or gone.",
+                "Delete the binding. A replacement instance has another id and needs a binding of its own.",
+            ),
+            Self::InstanceProtected => (
+                "InstanceProtected",
+                SLOWLY,
+                "The instance is managed by an AWS service, which allows nobody to change its profile.",
+                "Delete the binding, and set the role where the managing service takes it from (for EKS Auto Mode, the node class).",
+            ),
+            Self::WaitingForRunning => (
+                "WaitingForRunning",
+                EachPass,
+                "The instance is stopped with another profile, and spec.whenStopped is WaitForRunning.",
+                "Start the instance, or set spec.whenStopped to DetachThenAttach.",
+            ),
+            Self::ProfileNotFound => (
+                "ProfileNotFound",
+                SLOWLY,
+                "IAM has no such instance profile (or the role is in none).",
+                "Create the instance profile, or correct spec.instanceProfile. Profile and role are two things and may have different names; IAM's names are told with their true letter case.",
+            ),
+            Self::ProfileNotPropagated => (
+                "ProfileNotPropagated",
+                poll(2, 30),
+                "IAM has the instance profile, but EC2 does not know it yet, as happens for seconds to minutes after it was created.",
+                "Wait.",
+            ),
+            Self::ProfileWithoutRole => (
+                "ProfileWithoutRole",
+                SLOWLY,
+                "The instance profile holds no role, so it would give no permissions.",
+                "Add a role: aws iam add-role-to-instance-profile.",
+            ),
+            Self::ProfileRecreated => (
+                "ProfileRecreated",
+                SLOWLY,
+                "The profile was deleted and made again under its name. The instance still carries the old one, and Replace with the new one changed nothing.",
+                "Stop the instance, or detach the profile by hand while its workload can bear it; the controller then attaches the new one.",
+            ),
+            Self::RoleAmbiguous => (
+                "RoleAmbiguous",
+                SLOWLY,
+                "The role is in several instance profiles; which one is meant is not guessed.",
+                "Name the profile by spec.instanceProfile.name or arn (delete and make the choice explicit).",
+            ),
+            Self::TrustPolicyBroken => (
+                "TrustPolicyBroken",
+                SLOWLY,
+                "The association has stayed `associating` for over two minutes on a running instance: EC2 most likely may not assume the role.",
+                "Let ec2.amazonaws.com (ec2.amazonaws.com.cn in China) assume the role in its trust policy.",
+            ),
+            Self::NotAdopted => (
+                "NotAdopted",
+                SLOWLY,
+                "The instance already carries another profile, and spec.adoptionPolicy is OnlyIfNone.",
+                "Set spec.adoptionPolicy to Replace, or take the other profile off.",
+            ),
+            Self::Conflict => (
+                "Conflict",
+                Listing,
+                "An older binding declares the same instance; this one writes nothing.",
+                "Delete one of the two. When the other one goes, this one takes over without a gap.",
+            ),
+            Self::NotAuthorized => (
+                "NotAuthorized",
+                Listing,
+                "No InstanceRoleGrant covers this namespace, profile and instance.",
+                "Ask an administrator for a grant.",
+            ),
+            Self::AccessDenied => (
+                "AccessDenied",
+                SLOWLY,
+                "AWS denied an action to the controller; the message names action and resource.",
+                "Allow it in the controller's IAM policy (deploy/iam), and look for an SCP or a permissions boundary.",
+            ),
+            Self::CredentialsUnavailable => (
+                "CredentialsUnavailable",
+                poll(5, 60),
+                "The controller has no AWS credentials, or AWS does not accept them, or the Region is not enabled.",
+                "Check the controller's service account (IRSA or Pod Identity), its clock, and whether the account has opted in to the Region.",
+            ),
+            Self::Throttled => (
+                "Throttled",
+                Turn,
+                "EC2 throttles this account's calls.",
+                "Wait: the change is made when its turn comes. If it lasts, find who else calls EC2 in this account and Region.",
+            ),
+            Self::BudgetExhausted => (
+                "BudgetExhausted",
+                Turn,
+                "The change waits for its turn within EC2's limits for this account and Region.",
+                "Wait, or raise --aws-budget-share, or have AWS raise the limits and say so by --aws-budget.",
+            ),
+            Self::AWSUnavailable => (
+                "AWSUnavailable",
+                poll(2, 60),
+                "AWS does not answer, answers with errors, or in a way this version does not know.",
+                "Wait. If it lasts, check the network from the controller to EC2, IAM and STS, and the AWS status page.",
+            ),
+            Self::Suspended => (
+                "Suspended",
+                Listing,
+                "spec.suspend is true: the difference is told and nothing is changed.",
+                "Set spec.suspend to false.",
+            ),
+            Self::ObserveOnly => (
+                "ObserveOnly",
+                Listing,
+                "The binding only observes (spec.mode, --default-mode or --dry-run), and the instance differs.",
+                "Set spec.mode to Enforce to have the change made.",
+            ),
+            Self::RegionChanged => (
+                "RegionChanged",
+                SLOWLY,
+                "The controller runs with another Region or account than this binding was carried out with, so it knows nothing of the instance.",
+                "Run the controller with its former Region and credentials, or delete the binding with the annotation instancerole.dev/force-release and make it again.",
+            ),
+        }
+    }
+}
+
+/// How kstatus and people read a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// As declared.
+    Done,
+    /// Work is under way, or the world is awaited.
+    Reconciling,
+    /// A person is needed, or a long wait.
+    Stalled,
+    /// Nothing is under way because it was so asked.
+    Held,
+}
+
+impl Step {
+    /// The phase that this step puts the binding into.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Converged | Self::Release(_) => Phase::Done,
+            Self::Wait | Self::Look(_) | Self::Write(_) => Phase::Reconciling,
+            Self::Refuse => Phase::Stalled,
+            Self::Hold => Phase::Held,
+        }
+    }
+}
