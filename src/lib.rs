@@ -6,3 +6,5 @@
 pub mod api;
 pub mod decide;
 pub mod ids;
+pub mod ec2;
+pub mod telemetry;

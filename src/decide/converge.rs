@@ -65,6 +65,7 @@ fn unresolved_profile(case: &Case<'_>, resolution: &Resolution, now: Timestamp) 
             associations: case.observed.view.is_none(),
             instance: case.observed.view.is_none() && case.observed.instance.is_none(),
         }),
+        Resolution::Denied(words) => Decision::refuse(Reason::AccessDenied, words.clone()),
         Resolution::Unavailable(words) => Decision::wait(Reason::AWSUnavailable, words.clone()),
         Resolution::Missing { told, since } if now.duration_since(*since) < PROPAGATION => {
             Decision::wait(Reason::ProfileNotFound, told.clone())

@@ -156,6 +156,8 @@ pub enum Resolution {
     Found(Target),
     /// IAM was not asked yet.
     NotAsked,
+    /// The controller may not read in IAM what it needs; in words.
+    Denied(String),
     /// IAM does not answer; in words.
     Unavailable(String),
     /// IAM has no such profile or role, or has it in another letter case; in words, and since when.

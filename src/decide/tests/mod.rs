@@ -1,1 +1,13 @@
 //! Tests of the decision.
+//!
+//! [`fixtures`] builds worlds that read as prose; `table` tells the stories of the table in `decide/mod.rs`,
+//! `release` those of a deletion, `trouble` those of failures; `properties` holds for any world at all, and
+//! follows the steps through a small model of EC2.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a panic is how a test fails
+
+mod fixtures;
+
+
+mod release;
+mod table;
+mod trouble;

@@ -1,0 +1,127 @@
+//! Token buckets: how many calls EC2 takes, and our share of them.
+//!
+//! EC2 counts each operation by itself, per account and Region, whoever calls (`aws-semantics` 2). Time is an
+//! argument, so that tests need not wait.
+
+use std::time::{Duration, Instant};
+
+/// The size and refill of one of EC2's buckets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limit {
+    /// How many calls may come at once.
+    pub burst: f64,
+    /// How many calls per second after that.
+    pub per_second: f64,
+}
+
+impl Limit {
+    /// Associate and Disassociate, "uncategorized" in EC2's table: 100 and 5/s each.
+    pub const ASSOCIATE: Self = Self { burst: 100.0, per_second: 5.0 };
+    /// Replace, "mutating" in EC2's table: 50 and 5/s.
+    pub const REPLACE: Self = Self { burst: 50.0, per_second: 5.0 };
+    /// Describe calls with filters or pages: 100 and 20/s.
+    pub const DESCRIBE: Self = Self { burst: 100.0, per_second: 20.0 };
+
+    /// A share of the limit, at least one call.
+    pub fn share(self, share: f64) -> Self {
+        Self { burst: (self.burst * share).floor().max(1.0), per_second: (self.per_second * share).max(0.01) }
+    }
+}
+
+/// A bucket of tokens. A throttle from EC2 empties it and halves its rate, which climbs back within a minute.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    limit: Limit,
+    rate: f64,
+    tokens: f64,
+    filled: Instant,
+}
+
+/// The rate never falls below this share of the limit's: somebody else may spend all there is for a while.
+const FLOOR: f64 = 1.0 / 16.0;
+/// How fast the rate climbs back, in shares of the limit's rate per second.
+const CLIMB: f64 = 1.0 / 60.0;
+
+impl Bucket {
+    /// A full bucket.
+    pub fn new(limit: Limit, now: Instant) -> Self {
+        Self { limit, rate: limit.per_second, tokens: limit.burst, filled: now }
+    }
+
+    /// Takes a token, or says how long until there is one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.fill(now);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64(((1.0 - self.tokens) / self.rate).clamp(0.001, 3600.0)))
+    }
+
+    /// Gives back a token that was not used.
+    pub fn give_back(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.limit.burst);
+    }
+
+    /// EC2 throttled: its bucket is empty, so ours is, and somebody spends more than we knew.
+    pub fn throttled(&mut self, now: Instant) {
+        self.fill(now);
+        self.tokens = 0.0;
+        self.rate = (self.rate / 2.0).max(self.limit.per_second * FLOOR);
+    }
+
+    /// Whether a throttle still holds the rate down.
+    pub fn is_throttled(&self) -> bool {
+        self.rate < self.limit.per_second
+    }
+
+    /// The share of the bucket that is filled.
+    pub fn free(&mut self, now: Instant) -> f64 {
+        self.fill(now);
+        self.tokens / self.limit.burst
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = now;
+        self.tokens = (self.tokens + seconds * self.rate).min(self.limit.burst);
+        self.rate = (self.rate + seconds * self.limit.per_second * CLIMB).min(self.limit.per_second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Limit { burst: 3.0, per_second: 2.0 }, start);
+        assert_eq!((0..5).filter(|_| bucket.take(start).is_ok()).count(), 3);
+        let wait = bucket.take(start).unwrap_err();
+        assert!((wait.as_secs_f64() - 0.5).abs() < 0.01);
+        assert_eq!((0..5).filter(|_| bucket.take(start + SECOND).is_ok()).count(), 2);
+    }
+
+    #[test]
+    fn a_throttle_empties_it_and_it_climbs_back() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Limit { burst: 10.0, per_second: 4.0 }, start);
+        bucket.throttled(start);
+        assert!(bucket.take(start).is_err() && bucket.is_throttled());
+        for _ in 0..20 {
+            bucket.throttled(start);
+        }
+        assert!(bucket.take(start + 4 * SECOND).is_ok(), "the rate has a floor");
+        bucket.free(start + 90 * SECOND);
+        assert!(!bucket.is_throttled());
+    }
+
+    #[test]
+    fn a_share_is_at_least_one_call() {
+        assert_eq!(Limit::REPLACE.share(0.5), Limit { burst: 25.0, per_second: 2.5 });
+        assert_eq!(Limit::REPLACE.share(0.001).burst, 1.0);
+    }
+}

@@ -1,0 +1,305 @@
+//! IAM's instance profiles: one shared listing, at most once a minute, and single look-ups for what it lacks.
+//!
+//! Names and roles are resolved here, to an ARN and a unique id, before anything else is asked about them.
+//! The reads are optional: where they are denied, a profile is known by what the user wrote alone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::client::measured;
+use super::error::{Error, Meaning};
+use crate::decide::{Declared, ProfileRef, Resolution, Target};
+use crate::ids::{AccountId, ProfileArn, ProfileId, RoleName};
+use crate::telemetry::Metrics;
+
+/// How often the listing is made at most.
+pub const LISTING: Duration = Duration::from_secs(60);
+/// Profiles in a page of the listing, the most IAM gives.
+const PAGE: i32 = 1000;
+
+/// An instance profile as IAM has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Profile {
+    arn: ProfileArn,
+    id: ProfileId,
+    role: Option<RoleName>,
+    as_of: Timestamp,
+}
+
+/// What IAM said of one declaration that it could not resolve.
+#[derive(Debug, Clone)]
+enum Answer {
+    Missing { told: String, since: Timestamp },
+    Denied,
+    Failed(String),
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By name in lower case: IAM's names are unique ignoring case.
+    profiles: HashMap<String, Profile>,
+    answers: HashMap<String, Answer>,
+    listed: Option<Instant>,
+    denied: bool,
+}
+
+/// The instance profiles of one account.
+#[derive(Debug)]
+pub struct Catalogue {
+    sdk: aws_sdk_iam::Client,
+    account: AccountId,
+    metrics: Arc<Metrics>,
+    known: Mutex<Known>,
+    /// Held while listing, so that those who come at the same time share one.
+    listing: tokio::sync::Mutex<()>,
+}
+
+impl Catalogue {
+    /// An empty catalogue of `account`.
+    pub fn new(sdk: aws_sdk_iam::Client, account: AccountId, metrics: Arc<Metrics>) -> Self {
+        Self { sdk, account, metrics, known: Mutex::default(), listing: tokio::sync::Mutex::default() }
+    }
+
+    /// What is known of a declared profile, without asking IAM.
+    pub fn resolve(&self, declared: &Declared) -> Resolution {
+        if *declared == Declared::NoProfile {
+            return Resolution::NoProfile;
+        }
+        if let Declared::Arn(arn) = declared
+            && arn.account() != self.account.as_str()
+        {
+            // PassRole cannot cross accounts (aws-semantics 3.1).
+            let told = format!("{arn} belongs to another account than {}, whose instances can carry only its own profiles", self.account);
+            return Resolution::Missing { told, since: Timestamp::UNIX_EPOCH };
+        }
+        let known = self.known();
+        match known.find(declared) {
+            Found::One(profile) => Resolution::Found(profile.target()),
+            Found::Several(arns) => Resolution::Ambiguous(arns),
+            Found::Other(told) => Resolution::Missing { told, since: Timestamp::UNIX_EPOCH },
+            Found::No => match known.answers.get(&declared.to_string()) {
+                Some(Answer::Missing { told, since }) => Resolution::Missing { told: told.clone(), since: *since },
+                Some(Answer::Failed(words)) => Resolution::Unavailable(words.clone()),
+                Some(Answer::Denied) => unread(declared),
+                None => Resolution::NotAsked,
+            },
+        }
+    }
+
+    /// Asks IAM about a declared profile: by the shared listing where that is due, else by a single look-up.
+    pub async fn look(&self, declared: &Declared) {
+        if *declared == Declared::NoProfile || self.refresh(LISTING).await && matches!(self.known().find(declared), Found::One(_)) {
+            return;
+        }
+        let began = Timestamp::now();
+        let found = match declared {
+            Declared::NoProfile => return,
+            Declared::Name(name) => self.get(name.as_str()).await.map(|p| p.into_iter().collect()),
+            Declared::Arn(arn) => self.get(arn.name()).await.map(|p| p.into_iter().collect()),
+            Declared::Role(role) => self.of_role(role).await,
+        };
+        let mut known = self.known();
+        let key = declared.to_string();
+        match found {
+            Ok(profiles) => {
+                known.forget(declared);
+                profiles.into_iter().for_each(|profile| known.keep(profile));
+                if matches!(known.find(declared), Found::No) {
+                    let since = match known.answers.get(&key) {
+                        Some(Answer::Missing { since, .. }) => *since,
+                        Some(Answer::Denied | Answer::Failed(_)) | None => began,
+                    };
+                    known.answers.insert(key, Answer::Missing { told: missing(declared, &self.account), since });
+                } else {
+                    known.answers.remove(&key);
+                }
+            }
+            Err(error) if error.meaning() == Meaning::Denied => {
+                known.answers.insert(key, Answer::Denied);
+            }
+            Err(error) => {
+                // What was known stays known: an outage of IAM takes nothing away.
+                if matches!(known.find(declared), Found::No) && !matches!(known.answers.get(&key), Some(Answer::Missing { .. })) {
+                    known.answers.insert(key, Answer::Failed(error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Makes the shared listing if the last one is older than `age`. Whether there was one to be made.
+    pub async fn refresh(&self, age: Duration) -> bool {
+        let due = |known: &Known| known.listed.is_none_or(|at| at.elapsed() >= age);
+        if !due(&self.known()) {
+            return false;
+        }
+        let _one_at_a_time = self.listing.lock().await;
+        if !due(&self.known()) {
+            return true;
+        }
+        let result = self.list().await;
+        let mut known = self.known();
+        known.listed = Some(Instant::now());
+        match result {
+            Ok(profiles) => {
+                known.profiles.clear();
+                profiles.into_iter().for_each(|profile| known.keep(profile));
+                let Known { profiles, answers, .. } = &mut *known;
+                answers.retain(|_, answer| matches!(answer, Answer::Missing { .. }));
+                answers.retain(|key, _| !profiles.values().any(|p| key.ends_with(p.arn.name())));
+                known.denied = false;
+            }
+            Err(error) => {
+                if error.meaning() == Meaning::Denied && !known.denied {
+                    known.denied = true;
+                    tracing::warn!(%error, "instance profiles cannot be listed: each is looked up by itself");
+                } else {
+                    tracing::debug!(%error, "instance profiles cannot be listed now");
+                }
+            }
+        }
+        true
+    }
+
+    async fn list(&self) -> Result<Vec<Profile>, Error> {
+        const OP: &str = "ListInstanceProfiles";
+        let as_of = Timestamp::now();
+        let (mut all, mut marker) = (Vec::new(), None);
+        loop {
+            let page = measured(&self.metrics, OP, self.sdk.list_instance_profiles().max_items(PAGE).set_marker(marker).send()).await?;
+            all.extend(page.instance_profiles().iter().filter_map(|p| read(p, as_of)));
+            marker = page.marker().map(str::to_owned);
+            if !page.is_truncated() || marker.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Profile>, Error> {
+        let as_of = Timestamp::now();
+        match measured(&self.metrics, "GetInstanceProfile", self.sdk.get_instance_profile().instance_profile_name(name).send()).await {
+            Ok(reply) => Ok(reply.instance_profile().and_then(|p| read(p, as_of))),
+            Err(error) if error.meaning() == Meaning::NoSuchEntity => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn of_role(&self, role: &RoleName) -> Result<Vec<Profile>, Error> {
+        const OP: &str = "ListInstanceProfilesForRole";
+        let as_of = Timestamp::now();
+        let (mut all, mut marker) = (Vec::new(), None);
+        loop {
+            let call = self.sdk.list_instance_profiles_for_role().role_name(role.as_str()).set_marker(marker);
+            match measured(&self.metrics, OP, call.send()).await {
+                Ok(page) => {
+                    all.extend(page.instance_profiles().iter().filter_map(|p| read(p, as_of)));
+                    marker = page.marker().map(str::to_owned);
+                    if !page.is_truncated() || marker.is_none() {
+                        return Ok(all);
+                    }
+                }
+                Err(error) if error.meaning() == Meaning::NoSuchEntity => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Found<'a> {
+    One(&'a Profile),
+    Several(Vec<ProfileArn>),
+    /// There is something else under that name; in words.
+    Other(String),
+    No,
+}
+
+impl Known {
+    fn find(&self, declared: &Declared) -> Found<'_> {
+        match declared {
+            Declared::NoProfile => Found::No,
+            Declared::Name(name) => match self.profiles.get(&name.as_str().to_lowercase()) {
+                Some(profile) if profile.arn.name() == name.as_str() => Found::One(profile),
+                Some(profile) => Found::Other(format!("IAM has no instance profile {name}, but {} (letter case matters)", profile.arn.name())),
+                None => Found::No,
+            },
+            Declared::Arn(arn) => match self.profiles.get(&arn.name().to_lowercase()) {
+                Some(profile) if profile.arn == *arn => Found::One(profile),
+                Some(profile) => Found::Other(format!("IAM has no {arn}, but {}", profile.arn)),
+                None => Found::No,
+            },
+            Declared::Role(role) => {
+                let mut holders: Vec<&Profile> = self.profiles.values().filter(|p| p.role.as_ref() == Some(role)).collect();
+                holders.sort_by(|a, b| a.arn.cmp(&b.arn));
+                match holders.as_slice() {
+                    [] => Found::No,
+                    [one] => Found::One(one),
+                    several => Found::Several(several.iter().map(|p| p.arn.clone()).collect()),
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, profile: Profile) {
+        self.profiles.insert(profile.arn.name().to_lowercase(), profile);
+    }
+
+    fn forget(&mut self, declared: &Declared) {
+        match declared {
+            Declared::NoProfile => {}
+            Declared::Name(name) => drop(self.profiles.remove(&name.as_str().to_lowercase())),
+            Declared::Arn(arn) => drop(self.profiles.remove(&arn.name().to_lowercase())),
+            Declared::Role(role) => self.profiles.retain(|_, p| p.role.as_ref() != Some(role)),
+        }
+    }
+}
+
+impl Profile {
+    fn target(&self) -> Target {
+        Target {
+            profile: ProfileRef::Arn(self.arn.clone()),
+            id: Some(self.id.clone()),
+            has_role: Some(self.role.is_some()),
+            as_of: self.as_of,
+        }
+    }
+}
+
+fn read(profile: &aws_sdk_iam::types::InstanceProfile, as_of: Timestamp) -> Option<Profile> {
+    Some(Profile {
+        arn: ProfileArn::parse(profile.arn()).ok()?,
+        id: ProfileId::parse(profile.instance_profile_id()).ok()?,
+        role: profile.roles().first().and_then(|role| RoleName::parse(role.role_name()).ok()),
+        as_of,
+    })
+}
+
+fn missing(declared: &Declared, account: &AccountId) -> String {
+    match declared {
+        Declared::Role(role) => format!(
+            "role {role} of account {account} does not exist or is in no instance profile: create one and add the role to it"
+        ),
+        Declared::Name(_) | Declared::Arn(_) | Declared::NoProfile => {
+            format!("IAM has no {declared} in account {account}: create it, or correct spec.instanceProfile (a role's name goes into roleName)")
+        }
+    }
+}
+
+/// What can be done where IAM may not be read: a name goes to EC2 as it is, a role cannot be looked up.
+fn unread(declared: &Declared) -> Resolution {
+    let target = |profile| Resolution::Found(Target { profile, id: None, has_role: None, as_of: Timestamp::UNIX_EPOCH });
+    match declared {
+        Declared::NoProfile => Resolution::NoProfile,
+        Declared::Name(name) => target(ProfileRef::Name(name.clone())),
+        Declared::Arn(arn) => target(ProfileRef::Arn(arn.clone())),
+        Declared::Role(role) => Resolution::Denied(format!(
+            "the instance profile of role {role} cannot be looked up: allow iam:ListInstanceProfilesForRole to the controller (deploy/iam), or name the profile"
+        )),
+    }
+}
+

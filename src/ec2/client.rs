@@ -1,0 +1,231 @@
+//! The EC2 calls, one function each: arguments in our types, replies in our types, errors with a meaning.
+//!
+//! The SDK does not retry: each attempt is ours to count, to pace and to decide anew. Every call has a time-out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_sdk_ec2::operation::RequestId;
+use aws_sdk_ec2::types::{Filter, IamInstanceProfileAssociation, IamInstanceProfileSpecification};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::budget::{Bucket, Limit};
+use super::error::{Error, Meaning};
+use crate::decide::{Association, AssociationState, Instance, ProfileRef};
+use crate::ids::{AssociationId, InstanceId, ProfileArn, ProfileId};
+use crate::telemetry::{Metrics, labels};
+
+/// EC2 takes at most so many values in a filter (`aws-semantics` 1.2, second-hand).
+pub const FILTER_VALUES: usize = 200;
+/// Rows in a page of associations, the most EC2 promises.
+const PAGE: i32 = 1000;
+
+/// An association row and the instance it belongs to; `None` where it cannot be understood.
+pub type Row = (InstanceId, Option<Association>);
+
+/// EC2's reply to a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The association as EC2 now sees it; absent where the reply cannot be understood.
+    pub association: Option<Association>,
+    /// EC2's id of the request.
+    pub request_id: Option<String>,
+}
+
+/// EC2 in one account and Region.
+#[derive(Debug, Clone)]
+pub struct Ec2 {
+    sdk: aws_sdk_ec2::Client,
+    metrics: Arc<Metrics>,
+    reads: Arc<Mutex<Bucket>>,
+}
+
+impl Ec2 {
+    /// Wraps an SDK client; `reads` is the budget of each read operation.
+    pub fn new(sdk: aws_sdk_ec2::Client, metrics: Arc<Metrics>, reads: Limit) -> Self {
+        Self { sdk, metrics, reads: Arc::new(Mutex::new(Bucket::new(reads, Instant::now()))) }
+    }
+
+    /// One page of the Region's associations, and the token of the next.
+    pub async fn associations_page(&self, token: Option<String>) -> Result<(Vec<Row>, Option<String>), Error> {
+        const OP: &str = "DescribeIamInstanceProfileAssociations";
+        self.read_token().await;
+        let now = Timestamp::now();
+        let call = self.sdk.describe_iam_instance_profile_associations().max_results(PAGE).set_next_token(token);
+        let page = self.called(OP, call.send()).await?;
+        let rows = page.iam_instance_profile_associations().iter().filter_map(|row| read_row(row, now)).collect();
+        Ok((rows, page.next_token().filter(|t| !t.is_empty()).map(str::to_owned)))
+    }
+
+    /// The associations of these instances, at most [`FILTER_VALUES`]; all pages.
+    pub async fn associations_of(&self, ids: &[InstanceId]) -> Result<Vec<Row>, Error> {
+        const OP: &str = "DescribeIamInstanceProfileAssociations";
+        let (mut rows, mut token) = (Vec::new(), None);
+        loop {
+            self.read_token().await;
+            let now = Timestamp::now();
+            let call = self.sdk.describe_iam_instance_profile_associations().filters(by_id(ids)).max_results(PAGE).set_next_token(token);
+            let page = self.called(OP, call.send()).await?;
+            rows.extend(page.iam_instance_profile_associations().iter().filter_map(|row| read_row(row, now)));
+            token = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
+            if token.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    /// The states of these instances, at most [`FILTER_VALUES`]. By filter, never by `InstanceIds`: there one
+    /// unknown id fails the whole call. An instance that is not in the answer is not there.
+    pub async fn instances(&self, ids: &[InstanceId]) -> Result<HashMap<InstanceId, Instance>, Error> {
+        const OP: &str = "DescribeInstances";
+        let (mut found, mut token) = (HashMap::new(), None);
+        loop {
+            self.read_token().await;
+            let call = self.sdk.describe_instances().filters(by_id(ids)).max_results(PAGE).set_next_token(token);
+            let page = self.called(OP, call.send()).await?;
+            for instance in page.reservations().iter().flat_map(|r| r.instances()) {
+                let Some(id) = instance.instance_id().and_then(|id| InstanceId::parse(id).ok()) else { continue };
+                let state = instance.state().and_then(|s| s.name()).map_or("", |name| name.as_str()).into();
+                let managed = instance.operator().and_then(|o| o.managed()).unwrap_or(false);
+                found.insert(id, Instance::Present { state, managed });
+            }
+            token = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Attaches a profile to an instance that has none; EC2 refuses where there is one.
+    pub async fn associate(&self, instance: &InstanceId, profile: &ProfileRef) -> Result<Reply, Error> {
+        let call = self.sdk.associate_iam_instance_profile().instance_id(instance.as_str()).iam_instance_profile(specified(profile));
+        let reply = self.called("AssociateIamInstanceProfile", call.send()).await?;
+        Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
+    }
+
+    /// Exchanges the profile of a running instance; EC2 refuses where the association is not the active one.
+    pub async fn replace(&self, association: &AssociationId, profile: &ProfileRef) -> Result<Reply, Error> {
+        let call = self
+            .sdk
+            .replace_iam_instance_profile_association()
+            .association_id(association.as_str())
+            .iam_instance_profile(specified(profile));
+        let reply = self.called("ReplaceIamInstanceProfileAssociation", call.send()).await?;
+        Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
+    }
+
+    /// Takes a profile off.
+    pub async fn disassociate(&self, association: &AssociationId) -> Result<Reply, Error> {
+        let call = self.sdk.disassociate_iam_instance_profile().association_id(association.as_str());
+        let reply = self.called("DisassociateIamInstanceProfile", call.send()).await?;
+        Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
+    }
+
+    /// Asks whether an Associate would be let through: profile known, action and iam:PassRole allowed. It looks at
+    /// neither association nor instance state. The SDK's model lacks `DryRun`, the service honours it on the
+    /// wire (`aws-semantics` 1.1).
+    pub async fn would_associate(&self, instance: &InstanceId, profile: &ProfileRef) -> Result<(), Error> {
+        let call = self
+            .sdk
+            .associate_iam_instance_profile()
+            .instance_id(instance.as_str())
+            .iam_instance_profile(specified(profile))
+            .customize()
+            .mutate_request(|request| {
+                let form = request.body().bytes().map(|form| [form, b"&DryRun=true"].concat());
+                if let Some(form) = form {
+                    request.headers_mut().insert("content-length", form.len().to_string());
+                    *request.body_mut() = SdkBody::from(form);
+                }
+            });
+        match self.called("AssociateIamInstanceProfile", call.send()).await {
+            Err(error) if error.meaning() == Meaning::DryRunPassed => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn read_token(&self) {
+        loop {
+            let wait = match self.reads.lock().await.take(Instant::now()) {
+                Ok(()) => return,
+                Err(wait) => wait,
+            };
+            tokio::time::sleep(wait.min(Duration::from_secs(5))).await;
+        }
+    }
+
+    async fn called<T, E>(&self, operation: &'static str, call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>) -> Result<T, Error>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let result = measured(&self.metrics, operation, call).await;
+        if let Err(error) = &result
+            && error.meaning() == Meaning::Throttled
+            && operation.starts_with("Describe")
+        {
+            self.reads.lock().await.throttled(Instant::now());
+        }
+        result
+    }
+}
+
+/// Makes a call, counts and measures it, and gives its error a meaning.
+pub(super) async fn measured<T, E>(
+    metrics: &Metrics,
+    operation: &'static str,
+    call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<T, Error>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let began = Instant::now();
+    let result = call.await.map_err(|error| Error::from_sdk(operation, &error));
+    let code = result.as_ref().err().map_or(labels::OK, Error::code);
+    metrics.aws_request(operation, code, began.elapsed().as_secs_f64());
+    if let Err(error) = &result {
+        if error.meaning() == Meaning::Throttled {
+            metrics.throttled(operation);
+        }
+        tracing::debug!(operation, code, %error, "AWS call failed");
+    }
+    result
+}
+
+fn by_id(ids: &[InstanceId]) -> Filter {
+    Filter::builder().name("instance-id").set_values(Some(ids.iter().map(ToString::to_string).collect())).build()
+}
+
+/// Exactly one of ARN and name: where both are sent and differ, the ARN wins silently (`aws-semantics` 1.1).
+fn specified(profile: &ProfileRef) -> IamInstanceProfileSpecification {
+    match profile {
+        ProfileRef::Arn(arn) => IamInstanceProfileSpecification::builder().arn(arn.as_str()).build(),
+        ProfileRef::Name(name) => IamInstanceProfileSpecification::builder().name(name.as_str()).build(),
+    }
+}
+
+fn read_row(row: &IamInstanceProfileAssociation, now: Timestamp) -> Option<Row> {
+    let instance = InstanceId::parse(row.instance_id()?).ok()?;
+    Some((instance, read_association(row, now)))
+}
+
+fn read_association(row: &IamInstanceProfileAssociation, now: Timestamp) -> Option<Association> {
+    let profile = row.iam_instance_profile()?;
+    Some(Association {
+        id: AssociationId::parse(row.association_id()?).ok()?,
+        profile: ProfileArn::parse(profile.arn()?).ok()?,
+        profile_id: profile.id().and_then(|id| ProfileId::parse(id).ok()),
+        state: AssociationState::from(row.state()?.as_str()),
+        since: now,
+    })
+}
+
+fn read_reply(row: Option<&IamInstanceProfileAssociation>, request_id: Option<&str>) -> Reply {
+    Reply { association: row.and_then(|row| read_association(row, Timestamp::now())), request_id: request_id.map(str::to_owned) }
+}

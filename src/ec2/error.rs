@@ -1,0 +1,272 @@
+//! What AWS's errors mean: one table, one meaning for each code.
+//!
+//! EC2 models no error types, so codes are matched as text, and where only the words tell, the words
+//! (`aws-semantics` 1.5; the recorded replies are the tests).
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use crate::decide::TroubleKind;
+
+/// What an AWS error says about the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The world is not as the request supposed: an association exists, is gone, or was superseded.
+    Overtaken,
+    /// EC2 does not know the profile: not propagated yet, or not there.
+    ProfileUnknown,
+    /// EC2 knows no such instance.
+    InstanceUnknown,
+    /// The instance id can never exist.
+    InstanceMalformed,
+    /// The instance is in no state that takes the change.
+    InstanceState,
+    /// An AWS service manages the instance.
+    Protected,
+    /// A policy denies the action.
+    Denied,
+    /// The credentials, the clock or the Region are not accepted.
+    Credentials,
+    /// Too many calls.
+    Throttled,
+    /// An error of AWS's own.
+    Unavailable,
+    /// IAM has no such thing.
+    NoSuchEntity,
+    /// `DryRun=true`: the request would have succeeded.
+    DryRunPassed,
+    /// A mistake of ours, or something this version does not know.
+    Unexpected,
+}
+
+/// The table: code, words that the message must contain (empty: any), meaning, source in `aws-semantics`.
+const MEANINGS: &[(&str, &str, Meaning, &str)] = &[
+    ("IncorrectState", "InstanceIdentityProfileNotFound", Meaning::ProfileUnknown, "1.5, terraform-provider-aws#12533"),
+    ("IncorrectState", "", Meaning::Overtaken, "CAP-T 1.3"),
+    ("IncorrectInstanceState", "", Meaning::InstanceState, "CAP-T 1.3"),
+    ("InvalidParameterValue", "Invalid IAM Instance Profile", Meaning::ProfileUnknown, "1.5"),
+    ("InvalidParameterValue", "invalid instance-id", Meaning::InstanceMalformed, "CAP-A 1.2"),
+    ("InvalidInstanceID.Malformed", "", Meaning::InstanceMalformed, "CAP-T 1.1"),
+    ("InvalidInstanceID.NotFound", "", Meaning::InstanceUnknown, "1.5"),
+    ("InvalidAssociationID.NotFound", "", Meaning::Overtaken, "CAP-T 1.3"),
+    ("NoSuchAssociation", "", Meaning::Overtaken, "1.5"),
+    ("OperationNotPermitted", "", Meaning::Protected, "1.6"),
+    ("UnauthorizedOperation", "", Meaning::Denied, "CAP-T 1.5"),
+    ("AccessDenied", "", Meaning::Denied, "1.5"),
+    ("AccessDeniedException", "", Meaning::Denied, "1.5"),
+    ("AuthFailure", "", Meaning::Credentials, "1.5"),
+    ("ExpiredToken", "", Meaning::Credentials, "1.5"),
+    ("ExpiredTokenException", "", Meaning::Credentials, "1.5"),
+    ("RequestExpired", "", Meaning::Credentials, "1.5"),
+    ("SignatureDoesNotMatch", "", Meaning::Credentials, "1.5"),
+    ("InvalidClientTokenId", "", Meaning::Credentials, "1.5"),
+    ("MissingAuthenticationToken", "", Meaning::Credentials, "1.5"),
+    ("OptInRequired", "", Meaning::Credentials, "1.5"),
+    ("UnrecognizedClientException", "", Meaning::Credentials, "1.5"),
+    ("RequestLimitExceeded", "", Meaning::Throttled, "2"),
+    ("Throttling", "", Meaning::Throttled, "2"),
+    ("ThrottlingException", "", Meaning::Throttled, "2"),
+    ("ThrottledException", "", Meaning::Throttled, "2"),
+    ("RequestThrottled", "", Meaning::Throttled, "2"),
+    ("RequestThrottledException", "", Meaning::Throttled, "2"),
+    ("TooManyRequestsException", "", Meaning::Throttled, "2"),
+    ("BandwidthLimitExceeded", "", Meaning::Throttled, "2"),
+    ("LimitExceededException", "", Meaning::Throttled, "2"),
+    ("SlowDown", "", Meaning::Throttled, "2"),
+    ("PriorRequestNotComplete", "", Meaning::Throttled, "2"),
+    ("EC2ThrottledException", "", Meaning::Throttled, "2"),
+    ("InternalError", "", Meaning::Unavailable, "1.5"),
+    ("InternalFailure", "", Meaning::Unavailable, "1.5"),
+    ("Unavailable", "", Meaning::Unavailable, "1.5"),
+    ("ServiceUnavailable", "", Meaning::Unavailable, "1.5"),
+    ("NoSuchEntity", "", Meaning::NoSuchEntity, "1.5"),
+    ("DryRunOperation", "", Meaning::DryRunPassed, "CAP-T 1.1"),
+];
+
+/// The meaning of an error reply.
+pub fn meaning(code: &str, message: &str, status: u16) -> Meaning {
+    MEANINGS
+        .iter()
+        .find(|(known, words, _, _)| *known == code && message.contains(words))
+        .map(|(_, _, meaning, _)| *meaning)
+        .unwrap_or(if status >= 500 { Meaning::Unavailable } else { Meaning::Unexpected })
+}
+
+/// A call that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// AWS refused it: nothing was changed.
+    #[error("{operation}: AWS answered {code}: {message}")]
+    Refused {
+        /// The operation.
+        operation: &'static str,
+        /// What the refusal means.
+        meaning: Meaning,
+        /// AWS's error code.
+        code: String,
+        /// AWS's words, without the encoded authorization message.
+        message: String,
+        /// AWS's id of the request.
+        request_id: Option<String>,
+    },
+    /// No reply came, or none that can be read: a write may have been carried out or not.
+    #[error("{operation}: no reply from AWS: {cause}")]
+    NoReply {
+        /// The operation.
+        operation: &'static str,
+        /// What happened.
+        cause: String,
+    },
+    /// There are no credentials to sign with: nothing was sent.
+    #[error("{operation}: no AWS credentials: {cause}")]
+    NoCredentials {
+        /// The operation.
+        operation: &'static str,
+        /// What the credential chain said.
+        cause: String,
+    },
+}
+
+impl Error {
+    /// Reads what the SDK says of a call.
+    pub fn from_sdk<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let cause = || format!("{}", DisplayErrorContext(error)).chars().take(300).collect::<String>();
+        match error {
+            SdkError::ServiceError(service) => {
+                let status = service.raw().status().as_u16();
+                let Some(code) = error.code() else {
+                    // A gateway's page instead of AWS's XML. Below 500 somebody refused; above, who knows.
+                    return Self::NoReply { operation, cause: format!("HTTP {status} without an AWS error code") };
+                };
+                let message = error.message().unwrap_or_default();
+                Self::Refused {
+                    operation,
+                    meaning: meaning(code, message, status),
+                    code: code.to_owned(),
+                    message: without_encoded(message),
+                    request_id: error.meta().extra("aws_request_id").map(str::to_owned),
+                }
+            }
+            SdkError::DispatchFailure(failure) if !failure.is_io() && !failure.is_timeout() && cause().contains("credentials") => {
+                Self::NoCredentials { operation, cause: cause() }
+            }
+            SdkError::ConstructionFailure(_) => Self::NoCredentials { operation, cause: cause() },
+            _ => Self::NoReply { operation, cause: cause() },
+        }
+    }
+
+    /// What the error says about the world.
+    pub fn meaning(&self) -> Meaning {
+        match self {
+            Self::Refused { meaning, .. } => *meaning,
+            Self::NoReply { .. } => Meaning::Unavailable,
+            Self::NoCredentials { .. } => Meaning::Credentials,
+        }
+    }
+
+    /// Whether a write may have been carried out all the same: no reply came, or AWS failed half-way (5xx).
+    pub fn outcome_unknown(&self) -> bool {
+        match self {
+            Self::NoReply { .. } => true,
+            Self::Refused { meaning, .. } => *meaning == Meaning::Unavailable,
+            Self::NoCredentials { .. } => false,
+        }
+    }
+
+    /// The label of metrics and logs.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Refused { code, .. } => code,
+            Self::NoReply { cause, .. } if cause.contains("timeout") || cause.contains("timed out") => crate::telemetry::labels::TIMEOUT,
+            Self::NoReply { .. } | Self::NoCredentials { .. } => crate::telemetry::labels::NO_REPLY,
+        }
+    }
+
+    /// What to do next, and the words for people.
+    pub fn trouble(&self) -> TroubleKind {
+        match (self, self.meaning()) {
+            (Self::NoReply { .. }, _) => TroubleKind::Unavailable(self.to_string()),
+            (_, Meaning::Overtaken | Meaning::InstanceUnknown | Meaning::InstanceMalformed | Meaning::InstanceState) => TroubleKind::Overtaken,
+            (_, Meaning::ProfileUnknown | Meaning::NoSuchEntity) => TroubleKind::ProfileInvalid,
+            (_, Meaning::Protected) => TroubleKind::Protected(format!("an AWS service protects the instance: {self}")),
+            (Self::Refused { operation, message, .. }, Meaning::Denied) => TroubleKind::Denied(denied(operation, message)),
+            (_, Meaning::Credentials) => TroubleKind::Credentials(format!("{self}; check the controller's credentials, clock and Region")),
+            (_, Meaning::Throttled) => TroubleKind::Throttled,
+            (_, Meaning::Unavailable) => TroubleKind::Unavailable(self.to_string()),
+            (_, Meaning::Denied | Meaning::DryRunPassed | Meaning::Unexpected) => TroubleKind::Unexpected(self.to_string()),
+        }
+    }
+}
+
+/// The encoded authorization message is long, differs each time, and is for administrators of the account only.
+fn without_encoded(message: &str) -> String {
+    let plain = message.split("Encoded authorization failure message").next().unwrap_or_default();
+    plain.trim().chars().take(700).collect()
+}
+
+/// Names the action and the resource that were denied, as EC2's words tell them.
+fn denied(operation: &str, message: &str) -> String {
+    let after = |words: &str| {
+        message.split(words).nth(1).and_then(|rest| rest.split_whitespace().next()).map(|w| w.trim_end_matches(['.', ',']).to_owned())
+    };
+    let action = after("not authorized to perform: ").unwrap_or_else(|| operation.to_owned());
+    let resource = after("on resource: ").map(|r| format!(" on {r}")).unwrap_or_default();
+    let who = after("User: ").map(|u| format!(" to {u}")).unwrap_or_default();
+    format!("AWS denied {action}{resource}{who}: allow it in the IAM policy of the controller's role (deploy/iam)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_recorded_reply_has_its_meaning() {
+        for (code, message, status, expected) in [
+            ("IncorrectState", "There is an existing association for instance i-0123456789abcdef0", 400, Meaning::Overtaken),
+            ("IncorrectState", "The association iip-assoc-0 is not the active association", 400, Meaning::Overtaken),
+            ("IncorrectState", "Code=InstanceIdentityProfileNotFound ...", 400, Meaning::ProfileUnknown),
+            ("IncorrectInstanceState", "... is not in the 'running' or 'stopped' states.", 400, Meaning::InstanceState),
+            ("InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name", 400, Meaning::ProfileUnknown),
+            ("InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN", 400, Meaning::ProfileUnknown),
+            ("InvalidParameterValue", "Invalid value for association-id.", 400, Meaning::Unexpected),
+            ("InvalidInstanceID.Malformed", "", 400, Meaning::InstanceMalformed),
+            ("UnauthorizedOperation", "", 403, Meaning::Denied),
+            ("RequestLimitExceeded", "Request limit exceeded.", 503, Meaning::Throttled),
+            ("SomethingNew", "", 500, Meaning::Unavailable),
+            ("SomethingNew", "", 400, Meaning::Unexpected),
+            ("DryRunOperation", "", 412, Meaning::DryRunPassed),
+        ] {
+            assert_eq!(meaning(code, message, status), expected, "{code}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_denial_names_action_resource_and_principal_and_hides_the_encoded_message() {
+        let message = "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/c/s is not authorized \
+                       to perform: iam:PassRole on resource: arn:aws:iam::123456789012:role/App because no identity-based policy allows the \
+                       iam:PassRole action. Encoded authorization failure message: AbC123";
+        let error = Error::Refused {
+            operation: "AssociateIamInstanceProfile",
+            meaning: Meaning::Denied,
+            code: "UnauthorizedOperation".into(),
+            message: without_encoded(message),
+            request_id: None,
+        };
+        let TroubleKind::Denied(words) = error.trouble() else { panic!("{error:?}") };
+        assert!(words.starts_with("AWS denied iam:PassRole on arn:aws:iam::123456789012:role/App to arn:aws:sts::123456789012:assumed-role/c/s"), "{words}");
+        assert!(!error.to_string().contains("AbC123"));
+    }
+
+    #[test]
+    fn every_code_of_the_table_is_there_once_for_its_words() {
+        for (i, (code, words, _, source)) in MEANINGS.iter().enumerate() {
+            assert!(!source.is_empty());
+            assert!(MEANINGS.iter().skip(i + 1).all(|(c, w, _, _)| c != code || w != words), "{code} twice");
+        }
+    }
+}

@@ -1,0 +1,572 @@
+//! The fleet view: what EC2 shows of the instances that bindings name, in one account and Region.
+//!
+//! One listing per pass serves them all. What it shows is trusted for what is there; what is missing, or
+//! different, is looked up by instance id before anybody concludes from it. For a while after a write of ours
+//! EC2's answers may show the past (`aws-semantics` 1.4): until then our knowledge of the reply stands.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, watch};
+
+use super::client::{Ec2, FILTER_VALUES, Reply, Row};
+use super::error::{Error, Meaning};
+use super::gather::Gather;
+use super::listing;
+use crate::decide::{Association, AssociationState, Grade, Instance, Observed, Rows, View};
+use crate::ids::{AssociationId, InstanceId};
+
+/// How long after a write with a known outcome a look may show the past.
+pub const SETTLE: SignedDuration = SignedDuration::from_secs(10);
+/// The same where the outcome is not known.
+pub const SETTLE_UNKNOWN: SignedDuration = SignedDuration::from_secs(30);
+/// How old an instance's state may be when a write rests on it.
+const FRESH: SignedDuration = SignedDuration::from_secs(5);
+
+/// The shared view of one account and Region.
+#[derive(Debug)]
+pub struct Fleet {
+    ec2: Ec2,
+    entries: Arc<Mutex<HashMap<InstanceId, Entry>>>,
+    associations: Gather,
+    instances: Gather,
+    health: Mutex<Health>,
+    passes: watch::Sender<u64>,
+    changed: mpsc::UnboundedSender<InstanceId>,
+    filters: tokio::sync::Mutex<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    view: Option<View>,
+    instance: Option<(Instance, Timestamp)>,
+    write: Option<LastWrite>,
+    /// Whether the instance's state is looked at each pass, because somebody waits for it.
+    awaited: bool,
+}
+
+/// Our last write to an instance, until it has settled.
+#[derive(Debug)]
+struct LastWrite {
+    /// The association ids known before it, where this process saw them: a row with another one is news.
+    known: Option<Vec<AssociationId>>,
+    /// Until when a look may show the past.
+    settles: Timestamp,
+    /// Whether the reply proved what is there now.
+    proved: bool,
+}
+
+#[derive(Debug)]
+struct Health {
+    good: Timestamp,
+    failing: Option<Error>,
+}
+
+/// What one pass did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Calls of the listing.
+    pub calls: u64,
+    /// Instances whose view changed.
+    pub changed: usize,
+}
+
+impl Fleet {
+    /// A view of `ec2`; instances whose view changed by a pass are sent to `changed`.
+    pub fn new(ec2: Ec2, changed: mpsc::UnboundedSender<InstanceId>) -> Self {
+        let entries: Arc<Mutex<HashMap<InstanceId, Entry>>> = Arc::default();
+        let associations = {
+            let (ec2, entries) = (ec2.clone(), Arc::clone(&entries));
+            Gather::new(move |ids| {
+                let (ec2, entries) = (ec2.clone(), Arc::clone(&entries));
+                Box::pin(async move {
+                    let began = Timestamp::now();
+                    let (rows, malformed) = listing::associations(&ec2, &ids).await?;
+                    let mut rows = by_instance(rows);
+                    let mut entries = lock(&entries);
+                    for id in &ids {
+                        entries.entry(id.clone()).or_default().looked_up(rows.remove(id).unwrap_or_default(), began);
+                    }
+                    impossible(&mut entries, &malformed);
+                    Ok(())
+                })
+            })
+        };
+        let instances = {
+            let (ec2, entries) = (ec2.clone(), Arc::clone(&entries));
+            Gather::new(move |ids| {
+                let (ec2, entries) = (ec2.clone(), Arc::clone(&entries));
+                Box::pin(async move { look_at_instances(&ec2, &entries, &ids).await.map(drop) })
+            })
+        };
+        Self {
+            ec2,
+            entries,
+            associations,
+            instances,
+            health: Mutex::new(Health { good: Timestamp::now(), failing: None }),
+            passes: watch::Sender::new(0),
+            changed,
+            filters: tokio::sync::Mutex::new(false),
+        }
+    }
+
+    /// The calls of this account and Region.
+    pub fn ec2(&self) -> &Ec2 {
+        &self.ec2
+    }
+
+    /// Keeps this instance in view.
+    pub fn track(&self, id: &InstanceId) {
+        self.entries().entry(id.clone()).or_default();
+    }
+
+    /// No binding names this instance any more.
+    pub fn untrack(&self, id: &InstanceId) {
+        self.entries().remove(id);
+    }
+
+    /// What is known of the instance now.
+    pub fn observed(&self, id: &InstanceId, now: Timestamp) -> Observed {
+        self.entries().get(id).map_or_else(Observed::default, |entry| entry.observed(now))
+    }
+
+    /// When what our last write changed will have settled, if it has not.
+    pub fn settles(&self, id: &InstanceId) -> Option<Timestamp> {
+        self.entries().get(id).and_then(|entry| entry.write.as_ref()).map(|write| write.settles)
+    }
+
+    /// Looks up the associations of one instance, by its id.
+    pub async fn look_at_associations(&self, id: &InstanceId) -> Result<(), Error> {
+        self.associations.look(id).await
+    }
+
+    /// Looks at the instance itself.
+    pub async fn look_at_instance(&self, id: &InstanceId) -> Result<(), Error> {
+        self.instances.look(id).await
+    }
+
+    /// Somebody waits (or no longer waits) for this instance: its state is looked at in each pass.
+    pub fn await_instance(&self, id: &InstanceId, awaited: bool) {
+        if let Some(entry) = self.entries().get_mut(id) {
+            entry.awaited = awaited;
+        }
+    }
+
+    /// A write ended with this reply: what it says is there now.
+    pub fn wrote(&self, id: &InstanceId, reply: &Reply, now: Timestamp) {
+        if let Some(entry) = self.entries().get_mut(id) {
+            entry.wrote(reply.association.clone(), now);
+        }
+    }
+
+    /// A write ended without a reply: it may have been carried out.
+    pub fn wrote_perhaps(&self, id: &InstanceId, now: Timestamp) {
+        if let Some(entry) = self.entries().get_mut(id) {
+            let known = entry.ids();
+            entry.unproved(Some(known), now + SETTLE_UNKNOWN);
+        }
+    }
+
+    /// Another process wrote, or this one before it was started: until `settles` a look may show the past.
+    pub fn written_elsewhere(&self, id: &InstanceId, settles: Timestamp) {
+        let mut entries = self.entries();
+        let entry = entries.entry(id.clone()).or_default();
+        if entry.write.is_none() {
+            entry.unproved(None, settles);
+        }
+    }
+
+    /// Waits until the first pass is over, well or badly.
+    pub async fn first_pass(&self) {
+        // The sender lives as long as self, so this cannot fail.
+        let _ = self.passes.subscribe().wait_for(|passes| *passes > 0).await;
+    }
+
+    /// What keeps the view from being renewed: refused credentials at once, anything else only when the view is
+    /// older than `patience`. An outage of AWS does not make ten thousand objects change.
+    pub fn failing(&self, patience: SignedDuration, now: Timestamp) -> Option<Error> {
+        let health = self.health();
+        let error = health.failing.as_ref()?;
+        let at_once = matches!(error.meaning(), Meaning::Credentials);
+        (at_once || now.duration_since(health.good) > patience).then(|| error.clone())
+    }
+
+    /// One pass: a listing for all, and the states of the instances that somebody waits for.
+    pub async fn pass(&self) -> Result<Pass, Error> {
+        let result = self.list().await;
+        let mut health = self.health();
+        match &result {
+            Ok((_, began)) => *health = Health { good: *began, failing: None },
+            Err(error) => health.failing = Some(error.clone()),
+        }
+        drop(health);
+        self.passes.send_modify(|passes| *passes += 1);
+        result.map(|(pass, _)| pass)
+    }
+
+    /// Has everybody look again, as after a change of the view's health.
+    pub fn tell_all(&self) {
+        for id in self.entries().keys() {
+            let _ = self.changed.send(id.clone());
+        }
+    }
+
+    async fn list(&self) -> Result<(Pass, Timestamp), Error> {
+        let began = Timestamp::now();
+        let ids: Vec<InstanceId> = self.entries().iter().filter(|(_, e)| !e.is_impossible()).map(|(id, _)| id.clone()).collect();
+        if ids.is_empty() {
+            return Ok((Pass { calls: 0, changed: 0 }, began));
+        }
+        let mut filters = self.filters.lock().await;
+        let listed = listing::list(&self.ec2, &ids, |id| self.entries().contains_key(id), &mut filters).await?;
+        drop(filters);
+        let mut changed = self.merge(&ids, listed, began);
+        let awaited: Vec<InstanceId> = self.entries().iter().filter(|(_, e)| e.awaited).map(|(id, _)| id.clone()).collect();
+        for batch in awaited.chunks(FILTER_VALUES) {
+            changed.1.extend(look_at_instances(&self.ec2, &self.entries, batch).await?);
+        }
+        for id in &changed.1 {
+            let _ = self.changed.send(id.clone());
+        }
+        Ok((Pass { calls: changed.0, changed: changed.1.len() }, began))
+    }
+
+    fn merge(&self, ids: &[InstanceId], listed: listing::Listed, began: Timestamp) -> (u64, Vec<InstanceId>) {
+        let mut rows = by_instance(listed.rows);
+        let mut entries = self.entries();
+        impossible(&mut entries, &listed.malformed);
+        let mut changed = Vec::new();
+        for id in ids {
+            let Some(entry) = entries.get_mut(id) else { continue };
+            let before = entry.view.as_ref().map(|v| (v.rows.clone(), v.grade));
+            let rows = rows.remove(id).unwrap_or_default();
+            if listed.by_id { entry.looked_up(rows, began) } else { entry.listed(rows, began) }
+            if before != entry.view.as_ref().map(|v| (v.rows.clone(), v.grade)) {
+                changed.push(id.clone());
+            }
+        }
+        (listed.calls, changed)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<InstanceId, Entry>> {
+        lock(&self.entries)
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        lock(&self.health)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while it was held left no half-made entry behind: each change of one is a single assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the states of a batch and names those that changed.
+async fn look_at_instances(ec2: &Ec2, entries: &Mutex<HashMap<InstanceId, Entry>>, ids: &[InstanceId]) -> Result<Vec<InstanceId>, Error> {
+    let began = Timestamp::now();
+    let (mut found, malformed) = listing::instances(ec2, ids).await?;
+    let mut entries = lock(entries);
+    let mut changed = Vec::new();
+    for id in ids {
+        let seen = found.remove(id).unwrap_or(Instance::Absent);
+        let entry = entries.entry(id.clone()).or_default();
+        if entry.instance.as_ref().is_none_or(|(before, _)| *before != seen) {
+            changed.push(id.clone());
+        }
+        entry.instance = Some((seen, began));
+    }
+    impossible(&mut entries, &malformed);
+    Ok(changed)
+}
+
+/// An id that EC2 calls malformed is never sent again: there can be nothing behind it.
+fn impossible(entries: &mut HashMap<InstanceId, Entry>, malformed: &[InstanceId]) {
+    for id in malformed {
+        tracing::warn!(instance = %id, "EC2 calls this instance id malformed");
+        let entry = entries.entry(id.clone()).or_default();
+        entry.instance = Some((Instance::Impossible, Timestamp::MAX));
+        entry.view = Some(View { rows: Rows::Bare, grade: Grade::Settled, began: Timestamp::now() });
+    }
+}
+
+fn by_instance(rows: Vec<Row>) -> HashMap<InstanceId, Vec<Option<Association>>> {
+    let mut map: HashMap<InstanceId, Vec<Option<Association>>> = HashMap::new();
+    for (id, row) in rows {
+        map.entry(id).or_default().push(row);
+    }
+    map
+}
+
+/// Sorts rows; one that cannot be read makes the whole unclear.
+fn sorted(rows: Vec<Option<Association>>) -> Rows {
+    match rows.into_iter().collect::<Option<Vec<_>>>() {
+        Some(rows) => Rows::of(rows),
+        None => Rows::Unclear,
+    }
+}
+
+impl Entry {
+    fn observed(&self, now: Timestamp) -> Observed {
+        let mut view = self.view.clone();
+        if let (Some(view), Some(write)) = (&mut view, &self.write)
+            && now >= write.settles
+            && view.began < write.settles
+        {
+            // Settled by now, but not looked at since: worth no more than a listing.
+            view.grade = Grade::Listing;
+        }
+        let instance = self.instance.as_ref().filter(|(_, at)| now.duration_since(*at) <= FRESH).map(|(i, _)| i.clone());
+        Observed { view, instance }
+    }
+
+    fn is_impossible(&self) -> bool {
+        matches!(self.instance, Some((Instance::Impossible, _)))
+    }
+
+    fn ids(&self) -> Vec<AssociationId> {
+        match self.view.as_ref().map(|v| &v.rows) {
+            Some(Rows::One(row) | Rows::Leaving(row)) => vec![row.id.clone()],
+            Some(Rows::Replacing { leaving, arriving }) => vec![leaving.id.clone(), arriving.id.clone()],
+            Some(Rows::Bare | Rows::Unclear) | None => Vec::new(),
+        }
+    }
+
+    /// A look by instance id.
+    fn looked_up(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
+        if self.is_impossible() {
+            return;
+        }
+        let Some(write) = self.write.as_ref().filter(|write| began < write.settles) else {
+            self.write = None;
+            self.set(sorted(rows), Grade::Settled, began);
+            return;
+        };
+        let news = |row: &Option<Association>| row.as_ref().is_some_and(|row| write.known.as_ref().is_some_and(|known| !known.contains(&row.id)));
+        match (rows.iter().any(news), write.proved, write.known.is_some()) {
+            (true, _, _) => self.set(sorted(rows), Grade::Settled, began),
+            // The reply stands against an answer that may be from before it.
+            (false, true, _) => {}
+            (false, false, true) => self.grade(Grade::Unsettled),
+            // Nothing is known of before, so all that is seen may be the past.
+            (false, false, false) => self.set(sorted(rows), Grade::Unsettled, began),
+        }
+    }
+
+    /// A shared listing: a row that is there is a fact, one that is missing or another one is only a hint.
+    fn listed(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
+        if self.is_impossible() || self.write.as_ref().is_some_and(|write| began < write.settles) {
+            return;
+        }
+        let rows = sorted(rows);
+        let same_ids = {
+            let before = self.ids();
+            let seen = Self { view: Some(View { rows: rows.clone(), grade: Grade::Listing, began }), ..Self::default() }.ids();
+            before == seen && !matches!(rows, Rows::Unclear)
+        };
+        match self.view.as_ref().map(|v| v.grade) {
+            Some(grade) if same_ids && rows != Rows::Bare => self.set(rows, grade, began),
+            Some(_) if same_ids => {}
+            Some(_) | None => self.set(rows, Grade::Listing, began),
+        }
+    }
+
+    fn set(&mut self, rows: Rows, grade: Grade, began: Timestamp) {
+        let rows = self.keeping_since(rows);
+        self.view = Some(View { rows, grade, began });
+    }
+
+    fn grade(&mut self, grade: Grade) {
+        if let Some(view) = &mut self.view {
+            view.grade = grade;
+        }
+    }
+
+    /// A row that was seen in this state before keeps the time when that began.
+    fn keeping_since(&self, mut rows: Rows) -> Rows {
+        let keep = |row: &mut Association| {
+            let before = match self.view.as_ref().map(|v| &v.rows) {
+                Some(Rows::One(old) | Rows::Leaving(old)) => vec![old],
+                Some(Rows::Replacing { leaving, arriving }) => vec![leaving, arriving],
+                Some(Rows::Bare | Rows::Unclear) | None => Vec::new(),
+            };
+            if let Some(same) = before.into_iter().find(|old| old.id == row.id && old.state == row.state) {
+                row.since = same.since;
+            }
+        };
+        match &mut rows {
+            Rows::One(row) | Rows::Leaving(row) => keep(row),
+            Rows::Replacing { leaving, arriving } => {
+                keep(leaving);
+                keep(arriving);
+            }
+            Rows::Bare | Rows::Unclear => {}
+        }
+        rows
+    }
+
+    fn wrote(&mut self, reply: Option<Association>, now: Timestamp) {
+        let known = self.ids();
+        let Some(reply) = reply else {
+            self.unproved(Some(known), now + SETTLE);
+            return;
+        };
+        let before = self.view.take().map(|v| v.rows);
+        let rows = match (&reply.state, before) {
+            (AssociationState::Disassociated, _) => Rows::Bare,
+            (AssociationState::Disassociating, _) => Rows::Leaving(reply.clone()),
+            (AssociationState::Associating | AssociationState::Associated, Some(Rows::One(old) | Rows::Replacing { arriving: old, .. }))
+                if old.id != reply.id =>
+            {
+                Rows::Replacing { leaving: Association { state: AssociationState::Disassociating, since: now, ..old }, arriving: reply.clone() }
+            }
+            _ => Rows::of([reply.clone()]),
+        };
+        let known = known.into_iter().filter(|id| *id != reply.id || matches!(rows, Rows::Leaving(_) | Rows::Bare)).collect();
+        self.view = Some(View { rows, grade: Grade::Settled, began: now });
+        self.write = Some(LastWrite { known: Some(known), settles: now + SETTLE, proved: true });
+    }
+
+    fn unproved(&mut self, known: Option<Vec<AssociationId>>, settles: Timestamp) {
+        self.grade(Grade::Unsettled);
+        self.write = Some(LastWrite { known, settles, proved: false });
+    }
+}
+
+/// Runs passes over a fleet for ever: one each `interval`, sooner again after a failure.
+pub async fn keep_looking(fleet: Arc<Fleet>, name: String, interval: Duration, metrics: Arc<crate::telemetry::Metrics>, after: impl AsyncFn()) {
+    metrics.list_wanted(&name);
+    let mut failing = false;
+    loop {
+        let began = Instant::now();
+        match fleet.pass().await {
+            Ok(pass) => {
+                metrics.list(&name, pass.calls, began.elapsed());
+                tracing::debug!(view = name, calls = pass.calls, changed = pass.changed, "pass");
+                if failing {
+                    tracing::info!(view = name, "EC2 answers again");
+                    fleet.tell_all();
+                }
+                failing = false;
+            }
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(view = name, %error, "the associations cannot be listed; what is known stays as it is");
+                }
+                // Whether it is time to say so is for each binding's own pass to find.
+                fleet.tell_all();
+                failing = true;
+            }
+        }
+        after().await;
+        tokio::time::sleep(interval.saturating_sub(began.elapsed()).max(Duration::from_millis(100))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ProfileArn;
+
+    fn row(id: &str, profile: &str, state: AssociationState) -> Association {
+        Association {
+            id: AssociationId::parse(&format!("iip-assoc-{id}")).unwrap(),
+            profile: ProfileArn::parse(&format!("arn:aws:iam::123456789012:instance-profile/{profile}")).unwrap(),
+            profile_id: None,
+            state,
+            since: at(0),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn associated(id: &str, profile: &str) -> Association {
+        row(id, profile, AssociationState::Associated)
+    }
+
+    fn seen(entry: &Entry, second: i64) -> (Rows, Grade) {
+        let view = entry.observed(at(second)).view.unwrap();
+        (view.rows, view.grade)
+    }
+
+    #[test]
+    fn absence_from_a_listing_is_only_a_hint() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "App"))], at(0));
+        entry.listed(vec![], at(60));
+        assert_eq!(seen(&entry, 60), (Rows::Bare, Grade::Listing));
+        entry.looked_up(vec![Some(associated("1", "App"))], at(61));
+        assert_eq!(seen(&entry, 61), (Rows::One(associated("1", "App")), Grade::Settled));
+    }
+
+    #[test]
+    fn a_known_row_in_a_listing_changes_its_state_but_not_its_worth() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(row("1", "App", AssociationState::Associating))], at(0));
+        entry.listed(vec![Some(associated("1", "App"))], at(60));
+        assert_eq!(seen(&entry, 60), (Rows::One(associated("1", "App")), Grade::Settled));
+    }
+
+    #[test]
+    fn the_reply_stands_against_looks_that_show_the_past() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(0));
+        entry.wrote(Some(row("2", "App", AssociationState::Associating)), at(1));
+        for lagging in [vec![], vec![Some(associated("1", "Old"))]] {
+            entry.looked_up(lagging.clone(), at(3));
+            entry.listed(lagging, at(3));
+            let (rows, grade) = seen(&entry, 3);
+            assert_eq!((rows.live().unwrap().id.as_str(), grade), ("iip-assoc-2", Grade::Settled));
+        }
+        entry.looked_up(vec![Some(associated("2", "App"))], at(4));
+        assert_eq!(seen(&entry, 4).0, Rows::One(associated("2", "App")));
+    }
+
+    #[test]
+    fn a_foreign_row_is_news_at_once_even_before_things_settle() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(0));
+        entry.wrote(Some(row("2", "App", AssociationState::Associating)), at(1));
+        entry.looked_up(vec![Some(associated("3", "Other"))], at(4));
+        assert_eq!(seen(&entry, 4), (Rows::One(associated("3", "Other")), Grade::Settled));
+    }
+
+    #[test]
+    fn after_a_lost_reply_only_news_or_time_settle_it() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![], at(0));
+        let known = entry.ids();
+        entry.unproved(Some(known), at(1) + SETTLE_UNKNOWN);
+        entry.looked_up(vec![], at(5));
+        assert_eq!(seen(&entry, 5), (Rows::Bare, Grade::Unsettled));
+        assert_eq!(seen(&entry, 32).1, Grade::Listing, "settled by now, but not looked at since");
+        entry.looked_up(vec![], at(32));
+        assert_eq!(seen(&entry, 32), (Rows::Bare, Grade::Settled));
+        entry.unproved(Some(vec![]), at(33) + SETTLE_UNKNOWN);
+        entry.looked_up(vec![Some(associated("1", "App"))], at(34));
+        assert_eq!(seen(&entry, 34), (Rows::One(associated("1", "App")), Grade::Settled));
+    }
+
+    #[test]
+    fn a_detach_on_a_stopped_instance_is_proved_by_its_reply() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(0));
+        entry.wrote(Some(row("1", "Old", AssociationState::Disassociated)), at(1));
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(2));
+        assert_eq!(seen(&entry, 2), (Rows::Bare, Grade::Settled));
+    }
+
+    #[test]
+    fn instance_state_is_known_for_five_seconds() {
+        let mut entry = Entry::default();
+        let running = Instance::Present { state: crate::decide::InstanceState::Running, managed: false };
+        entry.instance = Some((running.clone(), at(0)));
+        assert_eq!(entry.observed(at(5)).instance, Some(running));
+        assert_eq!(entry.observed(at(6)).instance, None);
+    }
+}

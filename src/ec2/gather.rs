@@ -1,0 +1,69 @@
+//! Look-ups that come within a moment of each other share one call.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::client::FILTER_VALUES;
+use super::error::Error;
+use crate::ids::InstanceId;
+
+/// How long a look-up waits for others: far below what a person notices, long enough for a burst of edits.
+const WINDOW: Duration = Duration::from_millis(15);
+
+type Ask = (InstanceId, oneshot::Sender<Result<(), Error>>);
+type Answer = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// Gathers look-ups by instance id into calls of at most [`FILTER_VALUES`]. Calls run side by side: a slow one
+/// delays only those that are in it.
+#[derive(Debug, Clone)]
+pub struct Gather {
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+impl Gather {
+    /// Starts gathering; `call` looks up a batch and keeps what it finds. It ends when the last clone is dropped.
+    pub fn new(call: impl Fn(Vec<InstanceId>) -> Answer + Send + Sync + 'static) -> Self {
+        let (asks, mut inbox) = mpsc::unbounded_channel::<Ask>();
+        let call = Arc::new(call);
+        tokio::spawn(async move {
+            while let Some(first) = inbox.recv().await {
+                let mut batch = vec![first];
+                let closes = tokio::time::sleep(WINDOW);
+                tokio::pin!(closes);
+                while batch.len() < FILTER_VALUES {
+                    tokio::select! {
+                        () = &mut closes => break,
+                        ask = inbox.recv() => match ask {
+                            Some(ask) => batch.push(ask),
+                            None => break,
+                        },
+                    }
+                }
+                let call = Arc::clone(&call);
+                tokio::spawn(async move {
+                    let mut ids: Vec<InstanceId> = batch.iter().map(|(id, _)| id.clone()).collect();
+                    ids.sort();
+                    ids.dedup();
+                    let answer = call(ids).await;
+                    for (_, reply) in batch {
+                        // Who no longer waits for the answer needs none.
+                        let _ = reply.send(answer.clone());
+                    }
+                });
+            }
+        });
+        Self { asks }
+    }
+
+    /// Looks up one instance, together with whoever asks at the same time.
+    pub async fn look(&self, id: &InstanceId) -> Result<(), Error> {
+        let lost = || Error::NoReply { operation: "Describe", cause: "the look-up was dropped at shutdown".into() };
+        let (reply, answer) = oneshot::channel();
+        self.asks.send((id.clone(), reply)).map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())?
+    }
+}

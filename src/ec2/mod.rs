@@ -1,0 +1,21 @@
+//! AWS as the controller sees it: the calls, what their errors mean, their budgets, and the shared views.
+//!
+//! This room knows instances, associations and profiles; it does not know bindings, and nothing of
+//! Kubernetes. AWS SDK types do not leave it. Start with [`cloud`] (who we are and where), then
+//! [`fleet`] (one look serves all), [`client`] (the calls) and [`error`] (the table of meanings).
+
+pub mod budget;
+pub mod catalogue;
+pub mod client;
+pub mod cloud;
+pub mod error;
+pub mod fleet;
+mod gather;
+mod listing;
+pub mod turns;
+
+pub use catalogue::Catalogue;
+pub use client::{Ec2, Reply};
+pub use cloud::{Cloud, Connection};
+pub use error::{Error, Meaning};
+pub use fleet::Fleet;

@@ -1,0 +1,246 @@
+//! Whose turn it is to write: a queue before each write bucket.
+//!
+//! A waiting change holds no worker: it is told when its turn has come and decides anew, so nothing outdated
+//! is ever written. Second halves of swaps go before everything. Then turns go round the namespaces; inside one, what
+//! people asked for comes before drift. Drift as a class gets at least a quarter of the tokens, so that edits in a
+//! loop starve nobody.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use super::budget::{Bucket, Limit};
+
+/// How urgent a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The second half of a swap: the instance is without a profile.
+    SecondHalf,
+    /// An edit or a deletion: somebody waits for it.
+    Asked,
+    /// The repair of what somebody changed.
+    Drift,
+}
+
+/// An unused turn is given back after this time.
+const TURN: Duration = Duration::from_secs(30);
+/// One token in so many goes to drift, where drift waits.
+const DRIFT_EVERY: u32 = 4;
+
+/// The queue before one bucket. `G` is the group that turns go round (a namespace), `K` the one that waits.
+#[derive(Debug)]
+pub struct Turns<G, K> {
+    bucket: Bucket,
+    groups: VecDeque<(G, Lane<K>)>,
+    waiting: HashMap<K, (G, Class)>,
+    granted: HashMap<K, Instant>,
+    since_drift: u32,
+}
+
+#[derive(Debug)]
+struct Lane<K> {
+    second: VecDeque<K>,
+    asked: VecDeque<K>,
+    drift: VecDeque<K>,
+}
+
+impl<K> Lane<K> {
+    fn of(&mut self, class: Class) -> &mut VecDeque<K> {
+        match class {
+            Class::SecondHalf => &mut self.second,
+            Class::Asked => &mut self.asked,
+            Class::Drift => &mut self.drift,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.second.is_empty() && self.asked.is_empty() && self.drift.is_empty()
+    }
+}
+
+/// The answer to who asks for a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It is now: the token is taken.
+    Now,
+    /// It will be told; so long it takes at the present rate.
+    Later(Duration),
+}
+
+impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
+    /// An empty queue before a full bucket.
+    pub fn new(limit: Limit, now: Instant) -> Self {
+        Self { bucket: Bucket::new(limit, now), groups: VecDeque::new(), waiting: HashMap::new(), granted: HashMap::new(), since_drift: 0 }
+    }
+
+    /// Asks for a turn. Whoever was told that it is their turn has it; others wait behind those who wait.
+    pub fn ask(&mut self, group: &G, key: &K, class: Class, now: Instant) -> Turn {
+        if self.granted.remove(key).is_some() {
+            return Turn::Now;
+        }
+        if self.waiting.is_empty() && self.bucket.take(now).is_ok() {
+            return Turn::Now;
+        }
+        if self.waiting.get(key).is_none_or(|(_, before)| *before != class) {
+            self.forget_waiting(key);
+            self.waiting.insert(key.clone(), (group.clone(), class));
+            match self.groups.iter_mut().find(|(g, _)| g == group) {
+                Some((_, lane)) => lane.of(class).push_back(key.clone()),
+                None => {
+                    let mut lane = Lane { second: VecDeque::new(), asked: VecDeque::new(), drift: VecDeque::new() };
+                    lane.of(class).push_back(key.clone());
+                    self.groups.push_back((group.clone(), lane));
+                }
+            }
+        }
+        let mut probe = self.bucket.clone();
+        let one = probe.take(now).err().unwrap_or_default();
+        Turn::Later(one.saturating_mul(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// No longer wants a turn; one that was granted is given back.
+    pub fn leave(&mut self, key: &K) {
+        if self.granted.remove(key).is_some() {
+            self.bucket.give_back();
+        }
+        self.forget_waiting(key);
+    }
+
+    /// Gives turns for the tokens there are: who may go now, and when to call again.
+    pub fn advance(&mut self, now: Instant) -> (Vec<K>, Duration) {
+        let before = self.granted.len();
+        self.granted.retain(|_, at| now.saturating_duration_since(*at) < TURN);
+        (self.granted.len()..before).for_each(|_| self.bucket.give_back());
+        let mut told = Vec::new();
+        while !self.waiting.is_empty() {
+            match self.bucket.take(now) {
+                Ok(()) => match self.next() {
+                    Some(key) => {
+                        self.granted.insert(key.clone(), now);
+                        told.push(key);
+                    }
+                    None => break,
+                },
+                Err(wait) => return (told, wait),
+            }
+        }
+        (told, Duration::from_secs(1))
+    }
+
+    /// EC2 throttled a call of this kind.
+    pub fn throttled(&mut self, now: Instant) {
+        self.bucket.throttled(now);
+    }
+
+    /// Whether a throttle holds the rate down.
+    pub fn is_throttled(&self) -> bool {
+        self.bucket.is_throttled()
+    }
+
+    /// The share of the bucket that is filled.
+    pub fn free(&mut self, now: Instant) -> f64 {
+        self.bucket.free(now)
+    }
+
+    fn next(&mut self) -> Option<K> {
+        let urgent = self.groups.iter().position(|(_, lane)| !lane.second.is_empty());
+        let drift = self.groups.iter().position(|(_, lane)| !lane.drift.is_empty());
+        let starved = drift.filter(|_| self.since_drift + 1 >= DRIFT_EVERY);
+        let (group, mut lane) = self.groups.remove(urgent.or(starved).unwrap_or(0))?;
+        let class = match (urgent, starved) {
+            (Some(_), _) => Class::SecondHalf,
+            (None, Some(_)) => Class::Drift,
+            (None, None) if lane.asked.is_empty() => Class::Drift,
+            (None, None) => Class::Asked,
+        };
+        let key = lane.of(class).pop_front();
+        if !lane.is_empty() {
+            self.groups.push_back((group, lane));
+        }
+        self.since_drift = if class == Class::Drift { 0 } else { self.since_drift.saturating_add(1) };
+        key.inspect(|key| {
+            self.waiting.remove(key);
+        })
+    }
+
+    fn forget_waiting(&mut self, key: &K) {
+        let Some((group, class)) = self.waiting.remove(key) else { return };
+        if let Some((_, lane)) = self.groups.iter_mut().find(|(g, _)| *g == group) {
+            lane.of(class).retain(|k| k != key);
+        }
+        self.groups.retain(|(_, lane)| !lane.is_empty());
+    }
+
+    /// Those who wait, for tests and metrics.
+    pub fn waiting(&self) -> HashSet<K> {
+        self.waiting.keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(burst: f64) -> (Turns<&'static str, u32>, Instant) {
+        let now = Instant::now();
+        (Turns::new(Limit { burst, per_second: 1.0 }, now), now)
+    }
+
+    fn drain(turns: &mut Turns<&'static str, u32>, mut now: Instant, most: usize) -> Vec<u32> {
+        let mut order = Vec::new();
+        for _ in 0..most * 2 {
+            now += Duration::from_secs(1);
+            for key in turns.advance(now).0 {
+                assert_eq!(turns.ask(&"any", &key, Class::Asked, now), Turn::Now);
+                order.push(key);
+            }
+        }
+        order
+    }
+
+    #[test]
+    fn an_idle_queue_lets_everybody_through_until_the_bucket_is_empty() {
+        let (mut turns, now) = queue(2.0);
+        assert_eq!(turns.ask(&"a", &1, Class::Asked, now), Turn::Now);
+        assert_eq!(turns.ask(&"a", &2, Class::Asked, now), Turn::Now);
+        assert!(matches!(turns.ask(&"a", &3, Class::Asked, now), Turn::Later(_)));
+    }
+
+    #[test]
+    fn turns_go_round_the_namespaces() {
+        let (mut turns, now) = queue(1.0);
+        turns.ask(&"a", &0, Class::Asked, now);
+        for key in [1, 2, 3] {
+            turns.ask(&"a", &key, Class::Asked, now);
+        }
+        turns.ask(&"b", &10, Class::Asked, now);
+        assert_eq!(drain(&mut turns, now, 4), [1, 10, 2, 3]);
+    }
+
+    #[test]
+    fn second_halves_first_then_people_and_drift_gets_its_quarter() {
+        let (mut turns, now) = queue(1.0);
+        turns.ask(&"a", &0, Class::Asked, now);
+        for key in 1..=6 {
+            turns.ask(&"a", &key, Class::Asked, now);
+        }
+        turns.ask(&"a", &20, Class::Drift, now);
+        turns.ask(&"a", &30, Class::SecondHalf, now);
+        assert_eq!(drain(&mut turns, now, 8), [30, 1, 2, 20, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn who_leaves_gives_the_turn_back_and_an_unused_turn_expires() {
+        let (mut turns, now) = queue(1.0);
+        turns.ask(&"a", &0, Class::Asked, now);
+        turns.ask(&"a", &1, Class::Asked, now);
+        turns.ask(&"a", &2, Class::Asked, now);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(turns.advance(later).0, [1]);
+        turns.leave(&1);
+        assert_eq!(turns.advance(later).0, [2]);
+        let expired = later + TURN;
+        assert!(turns.advance(expired).0.is_empty());
+        assert_eq!(turns.ask(&"a", &2, Class::Asked, expired), Turn::Now);
+    }
+}
