@@ -4,7 +4,9 @@
 //! [`decide`] what to do, and [`controller`] does and tells it. `ARCHITECTURE.md` has the whole on two pages.
 
 pub mod api;
+pub mod cli;
+pub mod controller;
 pub mod decide;
-pub mod ids;
 pub mod ec2;
+pub mod ids;
 pub mod telemetry;

@@ -1,7 +1,8 @@
-//! skeleton
-fn main() {
-    for c in instance_role_controller::api::crds() {
-        println!("{}", serde_yaml::to_string(&c).unwrap_or_default());
-        println!("---");
-    }
+//! The program `instance-role-controller`; see the library and `--help`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    instance_role_controller::cli::main().await
 }

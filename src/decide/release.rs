@@ -13,7 +13,7 @@
 use jiff::Timestamp;
 
 use super::converge::{Power, disassociate, replace, writable};
-use super::trouble::under_way;
+use super::trouble::{brought, under_way};
 use super::{
     Association, Carried, Case, Cause, Decision, Evidence, Farewell, Grade, HAND_OVER, Instance,
     InstanceState, Leaving, PROPAGATION, ProfileRef, Reason, Rows, Step, Successor, TroubleKind, Write,
@@ -86,7 +86,7 @@ fn unclear() -> Decision {
 
 fn detach(case: &Case<'_>, rows: &Rows, grade: Grade) -> Decision {
     match rows {
-        Rows::Bare if grade == Grade::Unsettled => settling(),
+        Rows::Bare | Rows::Leaving(_) if grade == Grade::Unsettled => settling(),
         Rows::Bare | Rows::Leaving(_) => farewell(Farewell::Done, "the instance carries no instance profile"),
         Rows::Unclear => unclear(),
         Rows::One(row) | Rows::Replacing { arriving: row, .. } if is_ours(case, row) => {
@@ -118,61 +118,75 @@ fn restore(case: &Case<'_>, rows: &Rows, grade: Grade, now: Timestamp) -> Decisi
     };
     match rows {
         Rows::Unclear => unclear(),
-        Rows::Bare => match previous.profile().filter(|_| case.history.detached().is_some()) {
-            Some(profile) => put_back(case, profile, now),
-            None if grade == Grade::Unsettled => settling(),
-            None if *previous == Carried::Nothing => {
-                farewell(Farewell::Done, "the instance carries no instance profile, as before")
-            }
-            None => farewell(
-                Farewell::NotRestored,
-                "the instance carries no instance profile, which was not this binding's doing; left so",
-            ),
-        },
-        Rows::Leaving(_) => match previous.profile() {
-            Some(profile) if case.history.detached().is_some() => put_back(case, profile, now),
-            Some(_) | None => farewell(Farewell::Done, "the profile is being taken off"),
-        },
-        Rows::One(row) | Rows::Replacing { arriving: row, .. } => restore_over(case, previous, row, grade),
+        Rows::Bare | Rows::Leaving(_) => restore_to_bare(case, previous, grade, now),
+        Rows::One(row) | Rows::Replacing { arriving: row, .. } => {
+            restore_over(case, previous, row, grade, now)
+        }
     }
 }
 
-fn restore_over(case: &Case<'_>, previous: &Carried, row: &Association, grade: Grade) -> Decision {
-    if previous.profile().is_some_and(|p| p.is_carried_by(row)) {
-        return farewell(Farewell::Done, format!("the instance carries {} as before", row.profile.name()));
-    }
-    if !case.history.put(&ProfileRef::Arn(row.profile.clone())) {
-        return match grade {
-            Grade::Unsettled => settling(),
-            Grade::Listing | Grade::Settled => farewell(
-                Farewell::NotRestored,
-                format!("left {} in place: this binding did not attach it", row.profile.name()),
-            ),
-        };
-    }
-    change(case, |power| match (previous, power) {
-        (Carried::Nothing, _) => disassociate(row, None),
-        (Carried::Profile(profile), Power::Running) => replace(row, profile),
-        (Carried::Profile(profile), Power::Stopped) => Write::Disassociate {
-            association: row.id.clone(),
-            from: ProfileRef::Arn(row.profile.clone()),
-            then: Some(profile.clone()),
-        },
-    })
-}
-
-/// The second half of a restore on a stopped instance. A former profile that is gone for good is not waited for.
-fn put_back(case: &Case<'_>, profile: &ProfileRef, now: Timestamp) -> Decision {
-    let gone = case
-        .trouble
-        .is_some_and(|t| t.kind == TroubleKind::ProfileInvalid && now.duration_since(t.since) >= PROPAGATION);
-    if gone {
-        return farewell(
+/// Nothing is attached: the second half of a restore on a stopped instance, if a detach of ours was the first.
+fn restore_to_bare(case: &Case<'_>, previous: &Carried, grade: Grade, now: Timestamp) -> Decision {
+    let halfway = case.history.detached().is_some();
+    match previous {
+        Carried::Profile(profile) if halfway && !is_gone(case, now) => {
+            change(case, |_| Write::Associate { profile: profile.clone() })
+        }
+        Carried::Profile(_) | Carried::Nothing if grade == Grade::Unsettled => settling(),
+        Carried::Nothing => farewell(Farewell::Done, "the instance carries no instance profile, as before"),
+        Carried::Profile(profile) if halfway => farewell(
             Farewell::NotRestored,
             format!("{profile} does not exist any more; the instance is left without a profile"),
-        );
+        ),
+        Carried::Profile(_) => farewell(
+            Farewell::NotRestored,
+            "the instance carries no instance profile, which was not this binding's doing; left so",
+        ),
     }
-    change(case, |_| Write::Associate { profile: profile.clone() })
+}
+
+fn restore_over(
+    case: &Case<'_>,
+    previous: &Carried,
+    row: &Association,
+    grade: Grade,
+    now: Timestamp,
+) -> Decision {
+    let there = row.profile.name();
+    let as_before = previous.profile().is_some_and(|p| p.is_carried_by(row));
+    let ours = case.history.changes.iter().filter_map(|c| c.to.profile()).any(|p| p.is_carried_by(row));
+    let gone = previous.profile().filter(|_| is_gone(case, now));
+    if ours && !as_before && gone.is_none() {
+        return change(case, |power| match (previous, power) {
+            (Carried::Nothing, _) => disassociate(row, None),
+            (Carried::Profile(profile), Power::Running) => replace(row, profile),
+            (Carried::Profile(profile), Power::Stopped) => Write::Disassociate {
+                association: row.id.clone(),
+                from: ProfileRef::Arn(row.profile.clone()),
+                then: Some(profile.clone()),
+            },
+        });
+    }
+    if grade == Grade::Unsettled {
+        return settling();
+    }
+    if as_before {
+        return farewell(Farewell::Done, format!("the instance carries {there} as before"));
+    }
+    let why = match gone.filter(|_| ours) {
+        Some(profile) => format!("{profile} does not exist any more"),
+        None => "this binding did not attach it".to_owned(),
+    };
+    farewell(Farewell::NotRestored, format!("left {there} in place: {why}"))
+}
+
+/// Whether EC2 has not known the former profile for so long that it is not waited for. Trouble from before the
+/// deletion was about another profile, the declared one.
+fn is_gone(case: &Case<'_>, now: Timestamp) -> bool {
+    case.trouble.filter(|t| t.kind == TroubleKind::ProfileInvalid).is_some_and(|t| {
+        let since = case.leaving.map_or(t.since, |leaving| leaving.since.max(t.since));
+        now.duration_since(since) >= PROPAGATION
+    })
 }
 
 fn change(case: &Case<'_>, write: impl FnOnce(Power) -> Write) -> Decision {
@@ -197,7 +211,8 @@ fn change(case: &Case<'_>, write: impl FnOnce(Power) -> Write) -> Decision {
                 plan.push((Operation::AssociateIamInstanceProfile, Cause::Deleted));
             }
             let reason = under_way(&write);
-            let message = format!("deleted: the instance is to carry {}", write.to().as_str());
+            let last = brought(&write).map_or("none", ProfileRef::as_str);
+            let message = format!("deleted: the instance is to carry {last}");
             Decision::new(Step::Write(write), reason, message).planning(plan)
         }
         Err(decision) => decision,

@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Carried, Case, Decision, Evidence, PROPAGATION, Reason, Rows, Step, Write};
+use super::{Carried, Case, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows, Step, Write};
 
 /// What failed, sorted by what to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,9 @@ impl TroubleKind {
 /// Puts trouble before a write that would only fail again: while it is held off, the reason is the trouble's.
 pub(super) fn temper(case: &Case<'_>, decision: Decision, now: Timestamp) -> Decision {
     let (Some(trouble), Step::Write(write)) = (case.trouble, &decision.step) else { return decision };
+    if !concerns(&trouble.kind, write) {
+        return decision;
+    }
     if let Some(back) = put_back(case, write, trouble, now) {
         return back.planning(decision.plan);
     }
@@ -71,12 +74,36 @@ pub(super) fn temper(case: &Case<'_>, decision: Decision, now: Timestamp) -> Dec
     told(case, write, trouble, now).planning(decision.plan)
 }
 
+/// Whether the trouble would befall this write as well: a profile that EC2 does not know is in the way of no plain
+/// detach, and where Replace by the same profile changed nothing, any other write may.
+fn concerns(kind: &TroubleKind, write: &Write) -> bool {
+    match kind {
+        TroubleKind::ProfileInvalid => brought(write).is_some(),
+        TroubleKind::Unchanged => matches!(write, Write::Replace { from, profile, .. } if from == profile),
+        TroubleKind::Denied(_)
+        | TroubleKind::Credentials(_)
+        | TroubleKind::Protected(_)
+        | TroubleKind::Throttled
+        | TroubleKind::Overtaken
+        | TroubleKind::OutcomeUnknown(_)
+        | TroubleKind::Unavailable(_)
+        | TroubleKind::Unexpected(_) => true,
+    }
+}
+
+/// The profile that the write attaches, or makes room for.
+pub(super) fn brought(write: &Write) -> Option<&ProfileRef> {
+    match write {
+        Write::Associate { profile } | Write::Replace { profile, .. } => Some(profile),
+        Write::Disassociate { then, .. } => then.as_ref(),
+    }
+}
+
 fn told(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -> Decision {
-    let what = write.to();
-    let profile = what.as_str();
+    let profile = brought(write).map_or("none", ProfileRef::as_str);
     let stranded = stranded(case, write);
     match &trouble.kind {
-        TroubleKind::ProfileInvalid if known_to_iam(case) => Decision::wait(
+        TroubleKind::ProfileInvalid if known_to_iam(case, write) => Decision::wait(
             Reason::ProfileNotPropagated,
             format!(
                 "EC2 does not know {profile} yet, though IAM has it; a new profile takes seconds to minutes{stranded}"
@@ -128,8 +155,8 @@ pub(super) fn under_way(write: &Write) -> Reason {
     }
 }
 
-fn known_to_iam(case: &Case<'_>) -> bool {
-    matches!(case.resolution, super::Resolution::Found(target) if target.id.is_some())
+fn known_to_iam(case: &Case<'_>, write: &Write) -> bool {
+    matches!(case.resolution, super::Resolution::Found(t) if t.id.is_some() && brought(write) == Some(&t.profile))
 }
 
 /// Whether the instance stands between the two halves of a swap.
@@ -161,8 +188,9 @@ fn put_back(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -
     let Some(instance) = &case.observed.instance else {
         return Some(Decision::look(Evidence { instance: true, ..Evidence::default() }));
     };
-    // Putting back failed as well: then it is told, not tried at every look.
-    if trouble.count > 1 && now < trouble.retry_at {
+    // They take turns. An even number of failures: putting back was the last one, so that is told, and after the
+    // hold-off the declared one is tried again; it may be allowed by then.
+    if trouble.count.is_multiple_of(2) {
         return None;
     }
     super::converge::writable(case, instance).err().or_else(|| {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::client::measured;
 use super::error::{Error, Meaning};
-use crate::decide::{Declared, ProfileRef, Resolution, Target};
+use crate::decide::{Association, Declared, ProfileRef, Resolution, Target};
 use crate::ids::{AccountId, ProfileArn, ProfileId, RoleName};
 use crate::telemetry::Metrics;
 
@@ -72,7 +72,10 @@ impl Catalogue {
             && arn.account() != self.account.as_str()
         {
             // PassRole cannot cross accounts (aws-semantics 3.1).
-            let told = format!("{arn} belongs to another account than {}, whose instances can carry only its own profiles", self.account);
+            let told = format!(
+                "{arn} belongs to another account than {}, whose instances can carry only its own profiles",
+                self.account
+            );
             return Resolution::Missing { told, since: Timestamp::UNIX_EPOCH };
         }
         let known = self.known();
@@ -81,7 +84,9 @@ impl Catalogue {
             Found::Several(arns) => Resolution::Ambiguous(arns),
             Found::Other(told) => Resolution::Missing { told, since: Timestamp::UNIX_EPOCH },
             Found::No => match known.answers.get(&declared.to_string()) {
-                Some(Answer::Missing { told, since }) => Resolution::Missing { told: told.clone(), since: *since },
+                Some(Answer::Missing { told, since }) => {
+                    Resolution::Missing { told: told.clone(), since: *since }
+                }
                 Some(Answer::Failed(words)) => Resolution::Unavailable(words.clone()),
                 Some(Answer::Denied) => unread(declared),
                 None => Resolution::NotAsked,
@@ -89,9 +94,18 @@ impl Catalogue {
         }
     }
 
+    /// Whether an association attaches a profile that was since deleted and made again under its name.
+    pub fn is_recreated(&self, row: &Association) -> bool {
+        let known = self.known();
+        let alive = known.profiles.get(&row.profile.name().to_lowercase()).filter(|p| p.arn == row.profile);
+        matches!((alive, &row.profile_id), (Some(alive), Some(attached)) if alive.id != *attached)
+    }
+
     /// Asks IAM about a declared profile: by the shared listing where that is due, else by a single look-up.
     pub async fn look(&self, declared: &Declared) {
-        if *declared == Declared::NoProfile || self.refresh(LISTING).await && matches!(self.known().find(declared), Found::One(_)) {
+        if *declared == Declared::NoProfile
+            || self.refresh(LISTING).await && matches!(self.known().find(declared), Found::One(_))
+        {
             return;
         }
         let began = Timestamp::now();
@@ -112,7 +126,9 @@ impl Catalogue {
                         Some(Answer::Missing { since, .. }) => *since,
                         Some(Answer::Denied | Answer::Failed(_)) | None => began,
                     };
-                    known.answers.insert(key, Answer::Missing { told: missing(declared, &self.account), since });
+                    known
+                        .answers
+                        .insert(key, Answer::Missing { told: missing(declared, &self.account), since });
                 } else {
                     known.answers.remove(&key);
                 }
@@ -122,7 +138,9 @@ impl Catalogue {
             }
             Err(error) => {
                 // What was known stays known: an outage of IAM takes nothing away.
-                if matches!(known.find(declared), Found::No) && !matches!(known.answers.get(&key), Some(Answer::Missing { .. })) {
+                if matches!(known.find(declared), Found::No)
+                    && !matches!(known.answers.get(&key), Some(Answer::Missing { .. }))
+                {
                     known.answers.insert(key, Answer::Failed(error.to_string()));
                 }
             }
@@ -168,7 +186,12 @@ impl Catalogue {
         let as_of = Timestamp::now();
         let (mut all, mut marker) = (Vec::new(), None);
         loop {
-            let page = measured(&self.metrics, OP, self.sdk.list_instance_profiles().max_items(PAGE).set_marker(marker).send()).await?;
+            let page = measured(
+                &self.metrics,
+                OP,
+                self.sdk.list_instance_profiles().max_items(PAGE).set_marker(marker).send(),
+            )
+            .await?;
             all.extend(page.instance_profiles().iter().filter_map(|p| read(p, as_of)));
             marker = page.marker().map(str::to_owned);
             if !page.is_truncated() || marker.is_none() {
@@ -179,7 +202,13 @@ impl Catalogue {
 
     async fn get(&self, name: &str) -> Result<Option<Profile>, Error> {
         let as_of = Timestamp::now();
-        match measured(&self.metrics, "GetInstanceProfile", self.sdk.get_instance_profile().instance_profile_name(name).send()).await {
+        match measured(
+            &self.metrics,
+            "GetInstanceProfile",
+            self.sdk.get_instance_profile().instance_profile_name(name).send(),
+        )
+        .await
+        {
             Ok(reply) => Ok(reply.instance_profile().and_then(|p| read(p, as_of))),
             Err(error) if error.meaning() == Meaning::NoSuchEntity => Ok(None),
             Err(error) => Err(error),
@@ -225,7 +254,10 @@ impl Known {
             Declared::NoProfile => Found::No,
             Declared::Name(name) => match self.profiles.get(&name.as_str().to_lowercase()) {
                 Some(profile) if profile.arn.name() == name.as_str() => Found::One(profile),
-                Some(profile) => Found::Other(format!("IAM has no instance profile {name}, but {} (letter case matters)", profile.arn.name())),
+                Some(profile) => Found::Other(format!(
+                    "IAM has no instance profile {name}, but {} (letter case matters)",
+                    profile.arn.name()
+                )),
                 None => Found::No,
             },
             Declared::Arn(arn) => match self.profiles.get(&arn.name().to_lowercase()) {
@@ -234,7 +266,8 @@ impl Known {
                 None => Found::No,
             },
             Declared::Role(role) => {
-                let mut holders: Vec<&Profile> = self.profiles.values().filter(|p| p.role.as_ref() == Some(role)).collect();
+                let mut holders: Vec<&Profile> =
+                    self.profiles.values().filter(|p| p.role.as_ref() == Some(role)).collect();
                 holders.sort_by(|a, b| a.arn.cmp(&b.arn));
                 match holders.as_slice() {
                     [] => Found::No,
@@ -285,14 +318,18 @@ fn missing(declared: &Declared, account: &AccountId) -> String {
             "role {role} of account {account} does not exist or is in no instance profile: create one and add the role to it"
         ),
         Declared::Name(_) | Declared::Arn(_) | Declared::NoProfile => {
-            format!("IAM has no {declared} in account {account}: create it, or correct spec.instanceProfile (a role's name goes into roleName)")
+            format!(
+                "IAM has no {declared} in account {account}: create it, or correct spec.instanceProfile (a role's name goes into roleName)"
+            )
         }
     }
 }
 
 /// What can be done where IAM may not be read: a name goes to EC2 as it is, a role cannot be looked up.
 fn unread(declared: &Declared) -> Resolution {
-    let target = |profile| Resolution::Found(Target { profile, id: None, has_role: None, as_of: Timestamp::UNIX_EPOCH });
+    let target = |profile| {
+        Resolution::Found(Target { profile, id: None, has_role: None, as_of: Timestamp::UNIX_EPOCH })
+    };
     match declared {
         Declared::NoProfile => Resolution::NoProfile,
         Declared::Name(name) => target(ProfileRef::Name(name.clone())),
@@ -302,4 +339,3 @@ fn unread(declared: &Declared) -> Resolution {
         )),
     }
 }
-

@@ -53,13 +53,18 @@ impl Ec2 {
     }
 
     /// One page of the Region's associations, and the token of the next.
-    pub async fn associations_page(&self, token: Option<String>) -> Result<(Vec<Row>, Option<String>), Error> {
+    pub async fn associations_page(
+        &self,
+        token: Option<String>,
+    ) -> Result<(Vec<Row>, Option<String>), Error> {
         const OP: &str = "DescribeIamInstanceProfileAssociations";
         self.read_token().await;
         let now = Timestamp::now();
-        let call = self.sdk.describe_iam_instance_profile_associations().max_results(PAGE).set_next_token(token);
+        let call =
+            self.sdk.describe_iam_instance_profile_associations().max_results(PAGE).set_next_token(token);
         let page = self.called(OP, call.send()).await?;
-        let rows = page.iam_instance_profile_associations().iter().filter_map(|row| read_row(row, now)).collect();
+        let rows =
+            page.iam_instance_profile_associations().iter().filter_map(|row| read_row(row, now)).collect();
         Ok((rows, page.next_token().filter(|t| !t.is_empty()).map(str::to_owned)))
     }
 
@@ -70,7 +75,12 @@ impl Ec2 {
         loop {
             self.read_token().await;
             let now = Timestamp::now();
-            let call = self.sdk.describe_iam_instance_profile_associations().filters(by_id(ids)).max_results(PAGE).set_next_token(token);
+            let call = self
+                .sdk
+                .describe_iam_instance_profile_associations()
+                .filters(by_id(ids))
+                .max_results(PAGE)
+                .set_next_token(token);
             let page = self.called(OP, call.send()).await?;
             rows.extend(page.iam_instance_profile_associations().iter().filter_map(|row| read_row(row, now)));
             token = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
@@ -87,10 +97,13 @@ impl Ec2 {
         let (mut found, mut token) = (HashMap::new(), None);
         loop {
             self.read_token().await;
-            let call = self.sdk.describe_instances().filters(by_id(ids)).max_results(PAGE).set_next_token(token);
+            let call =
+                self.sdk.describe_instances().filters(by_id(ids)).max_results(PAGE).set_next_token(token);
             let page = self.called(OP, call.send()).await?;
             for instance in page.reservations().iter().flat_map(|r| r.instances()) {
-                let Some(id) = instance.instance_id().and_then(|id| InstanceId::parse(id).ok()) else { continue };
+                let Some(id) = instance.instance_id().and_then(|id| InstanceId::parse(id).ok()) else {
+                    continue;
+                };
                 let state = instance.state().and_then(|s| s.name()).map_or("", |name| name.as_str()).into();
                 let managed = instance.operator().and_then(|o| o.managed()).unwrap_or(false);
                 found.insert(id, Instance::Present { state, managed });
@@ -104,7 +117,11 @@ impl Ec2 {
 
     /// Attaches a profile to an instance that has none; EC2 refuses where there is one.
     pub async fn associate(&self, instance: &InstanceId, profile: &ProfileRef) -> Result<Reply, Error> {
-        let call = self.sdk.associate_iam_instance_profile().instance_id(instance.as_str()).iam_instance_profile(specified(profile));
+        let call = self
+            .sdk
+            .associate_iam_instance_profile()
+            .instance_id(instance.as_str())
+            .iam_instance_profile(specified(profile));
         let reply = self.called("AssociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
@@ -161,7 +178,11 @@ impl Ec2 {
         }
     }
 
-    async fn called<T, E>(&self, operation: &'static str, call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>) -> Result<T, Error>
+    async fn called<T, E>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Error>
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
@@ -199,7 +220,10 @@ where
 }
 
 fn by_id(ids: &[InstanceId]) -> Filter {
-    Filter::builder().name("instance-id").set_values(Some(ids.iter().map(ToString::to_string).collect())).build()
+    Filter::builder()
+        .name("instance-id")
+        .set_values(Some(ids.iter().map(ToString::to_string).collect()))
+        .build()
 }
 
 /// Exactly one of ARN and name: where both are sent and differ, the ARN wins silently (`aws-semantics` 1.1).
@@ -227,5 +251,8 @@ fn read_association(row: &IamInstanceProfileAssociation, now: Timestamp) -> Opti
 }
 
 fn read_reply(row: Option<&IamInstanceProfileAssociation>, request_id: Option<&str>) -> Reply {
-    Reply { association: row.and_then(|row| read_association(row, Timestamp::now())), request_id: request_id.map(str::to_owned) }
+    Reply {
+        association: row.and_then(|row| read_association(row, Timestamp::now())),
+        request_id: request_id.map(str::to_owned),
+    }
 }

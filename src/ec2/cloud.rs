@@ -44,9 +44,14 @@ pub enum EnvironmentError {
 impl Environment {
     /// Reads the SDK's own settings: environment, profile files, web identity, Pod Identity, instance metadata.
     pub async fn load() -> Result<Self, EnvironmentError> {
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(CALL).operation_timeout(CALL).build();
-        let mut loader =
-            aws_config::defaults(BehaviorVersion::latest()).retry_config(RetryConfig::disabled()).timeout_config(timeouts);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .operation_attempt_timeout(CALL)
+            .operation_timeout(CALL)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts);
         if let Ok(name) = AppName::new("instance-role-controller") {
             loader = loader.app_name(name);
         }
@@ -103,7 +108,11 @@ impl Cloud {
         metrics: Arc<Metrics>,
         changed: mpsc::UnboundedSender<(Place, InstanceId)>,
     ) -> Self {
-        let catalogue = Arc::new(Catalogue::new(aws_sdk_iam::Client::new(&environment.config), account.clone(), Arc::clone(&metrics)));
+        let catalogue = Arc::new(Catalogue::new(
+            aws_sdk_iam::Client::new(&environment.config),
+            account.clone(),
+            Arc::clone(&metrics),
+        ));
         Self { environment, account, catalogue, metrics, share, changed, connections: Mutex::default() }
     }
 

@@ -43,7 +43,12 @@ pub enum Meaning {
 
 /// The table: code, words that the message must contain (empty: any), meaning, source in `aws-semantics`.
 const MEANINGS: &[(&str, &str, Meaning, &str)] = &[
-    ("IncorrectState", "InstanceIdentityProfileNotFound", Meaning::ProfileUnknown, "1.5, terraform-provider-aws#12533"),
+    (
+        "IncorrectState",
+        "InstanceIdentityProfileNotFound",
+        Meaning::ProfileUnknown,
+        "1.5, terraform-provider-aws#12533",
+    ),
     ("IncorrectState", "", Meaning::Overtaken, "CAP-T 1.3"),
     ("IncorrectInstanceState", "", Meaning::InstanceState, "CAP-T 1.3"),
     ("InvalidParameterValue", "Invalid IAM Instance Profile", Meaning::ProfileUnknown, "1.5"),
@@ -141,7 +146,10 @@ impl Error {
                 let status = service.raw().status().as_u16();
                 let Some(code) = error.code() else {
                     // A gateway's page instead of AWS's XML. Below 500 somebody refused; above, who knows.
-                    return Self::NoReply { operation, cause: format!("HTTP {status} without an AWS error code") };
+                    return Self::NoReply {
+                        operation,
+                        cause: format!("HTTP {status} without an AWS error code"),
+                    };
                 };
                 let message = error.message().unwrap_or_default();
                 Self::Refused {
@@ -152,7 +160,9 @@ impl Error {
                     request_id: error.meta().extra("aws_request_id").map(str::to_owned),
                 }
             }
-            SdkError::DispatchFailure(failure) if !failure.is_io() && !failure.is_timeout() && cause().contains("credentials") => {
+            SdkError::DispatchFailure(failure)
+                if !failure.is_io() && !failure.is_timeout() && cause().contains("credentials") =>
+            {
                 Self::NoCredentials { operation, cause: cause() }
             }
             SdkError::ConstructionFailure(_) => Self::NoCredentials { operation, cause: cause() },
@@ -182,7 +192,9 @@ impl Error {
     pub fn code(&self) -> &str {
         match self {
             Self::Refused { code, .. } => code,
-            Self::NoReply { cause, .. } if cause.contains("timeout") || cause.contains("timed out") => crate::telemetry::labels::TIMEOUT,
+            Self::NoReply { cause, .. } if cause.contains("timeout") || cause.contains("timed out") => {
+                crate::telemetry::labels::TIMEOUT
+            }
             Self::NoReply { .. } | Self::NoCredentials { .. } => crate::telemetry::labels::NO_REPLY,
         }
     }
@@ -191,14 +203,28 @@ impl Error {
     pub fn trouble(&self) -> TroubleKind {
         match (self, self.meaning()) {
             (Self::NoReply { .. }, _) => TroubleKind::Unavailable(self.to_string()),
-            (_, Meaning::Overtaken | Meaning::InstanceUnknown | Meaning::InstanceMalformed | Meaning::InstanceState) => TroubleKind::Overtaken,
+            (
+                _,
+                Meaning::Overtaken
+                | Meaning::InstanceUnknown
+                | Meaning::InstanceMalformed
+                | Meaning::InstanceState,
+            ) => TroubleKind::Overtaken,
             (_, Meaning::ProfileUnknown | Meaning::NoSuchEntity) => TroubleKind::ProfileInvalid,
-            (_, Meaning::Protected) => TroubleKind::Protected(format!("an AWS service protects the instance: {self}")),
-            (Self::Refused { operation, message, .. }, Meaning::Denied) => TroubleKind::Denied(denied(operation, message)),
-            (_, Meaning::Credentials) => TroubleKind::Credentials(format!("{self}; check the controller's credentials, clock and Region")),
+            (_, Meaning::Protected) => {
+                TroubleKind::Protected(format!("an AWS service protects the instance: {self}"))
+            }
+            (Self::Refused { operation, message, .. }, Meaning::Denied) => {
+                TroubleKind::Denied(denied(operation, message))
+            }
+            (_, Meaning::Credentials) => TroubleKind::Credentials(format!(
+                "{self}; check the controller's credentials, clock and Region"
+            )),
             (_, Meaning::Throttled) => TroubleKind::Throttled,
             (_, Meaning::Unavailable) => TroubleKind::Unavailable(self.to_string()),
-            (_, Meaning::Denied | Meaning::DryRunPassed | Meaning::Unexpected) => TroubleKind::Unexpected(self.to_string()),
+            (_, Meaning::Denied | Meaning::DryRunPassed | Meaning::Unexpected) => {
+                TroubleKind::Unexpected(self.to_string())
+            }
         }
     }
 }
@@ -212,12 +238,18 @@ fn without_encoded(message: &str) -> String {
 /// Names the action and the resource that were denied, as EC2's words tell them.
 fn denied(operation: &str, message: &str) -> String {
     let after = |words: &str| {
-        message.split(words).nth(1).and_then(|rest| rest.split_whitespace().next()).map(|w| w.trim_end_matches(['.', ',']).to_owned())
+        message
+            .split(words)
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next())
+            .map(|w| w.trim_end_matches(['.', ',']).to_owned())
     };
     let action = after("not authorized to perform: ").unwrap_or_else(|| operation.to_owned());
     let resource = after("on resource: ").map(|r| format!(" on {r}")).unwrap_or_default();
     let who = after("User: ").map(|u| format!(" to {u}")).unwrap_or_default();
-    format!("AWS denied {action}{resource}{who}: allow it in the IAM policy of the controller's role (deploy/iam)")
+    format!(
+        "AWS denied {action}{resource}{who}: allow it in the IAM policy of the controller's role (deploy/iam)"
+    )
 }
 
 #[cfg(test)]
@@ -227,12 +259,37 @@ mod tests {
     #[test]
     fn each_recorded_reply_has_its_meaning() {
         for (code, message, status, expected) in [
-            ("IncorrectState", "There is an existing association for instance i-0123456789abcdef0", 400, Meaning::Overtaken),
-            ("IncorrectState", "The association iip-assoc-0 is not the active association", 400, Meaning::Overtaken),
+            (
+                "IncorrectState",
+                "There is an existing association for instance i-0123456789abcdef0",
+                400,
+                Meaning::Overtaken,
+            ),
+            (
+                "IncorrectState",
+                "The association iip-assoc-0 is not the active association",
+                400,
+                Meaning::Overtaken,
+            ),
             ("IncorrectState", "Code=InstanceIdentityProfileNotFound ...", 400, Meaning::ProfileUnknown),
-            ("IncorrectInstanceState", "... is not in the 'running' or 'stopped' states.", 400, Meaning::InstanceState),
-            ("InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name", 400, Meaning::ProfileUnknown),
-            ("InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN", 400, Meaning::ProfileUnknown),
+            (
+                "IncorrectInstanceState",
+                "... is not in the 'running' or 'stopped' states.",
+                400,
+                Meaning::InstanceState,
+            ),
+            (
+                "InvalidParameterValue",
+                "Value (x) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+                400,
+                Meaning::ProfileUnknown,
+            ),
+            (
+                "InvalidParameterValue",
+                "Value (x) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN",
+                400,
+                Meaning::ProfileUnknown,
+            ),
             ("InvalidParameterValue", "Invalid value for association-id.", 400, Meaning::Unexpected),
             ("InvalidInstanceID.Malformed", "", 400, Meaning::InstanceMalformed),
             ("UnauthorizedOperation", "", 403, Meaning::Denied),

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -87,7 +87,10 @@ impl Fleet {
                     let mut rows = by_instance(rows);
                     let mut entries = lock(&entries);
                     for id in &ids {
-                        entries.entry(id.clone()).or_default().looked_up(rows.remove(id).unwrap_or_default(), began);
+                        entries
+                            .entry(id.clone())
+                            .or_default()
+                            .looked_up(rows.remove(id).unwrap_or_default(), began);
                     }
                     impossible(&mut entries, &malformed);
                     Ok(())
@@ -214,17 +217,29 @@ impl Fleet {
         }
     }
 
+    /// Has those look again whose live association answers to `differs`.
+    pub fn tell_differing(&self, differs: impl Fn(&Association) -> bool) {
+        let entries = self.entries();
+        let rows = entries.iter().filter_map(|(id, entry)| Some((id, entry.view.as_ref()?.rows.live()?)));
+        for (id, _) in rows.filter(|(_, row)| differs(row)) {
+            let _ = self.changed.send(id.clone());
+        }
+    }
+
     async fn list(&self) -> Result<(Pass, Timestamp), Error> {
         let began = Timestamp::now();
-        let ids: Vec<InstanceId> = self.entries().iter().filter(|(_, e)| !e.is_impossible()).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<InstanceId> =
+            self.entries().iter().filter(|(_, e)| !e.is_impossible()).map(|(id, _)| id.clone()).collect();
         if ids.is_empty() {
             return Ok((Pass { calls: 0, changed: 0 }, began));
         }
         let mut filters = self.filters.lock().await;
-        let listed = listing::list(&self.ec2, &ids, |id| self.entries().contains_key(id), &mut filters).await?;
+        let listed =
+            listing::list(&self.ec2, &ids, |id| self.entries().contains_key(id), &mut filters).await?;
         drop(filters);
         let mut changed = self.merge(&ids, listed, began);
-        let awaited: Vec<InstanceId> = self.entries().iter().filter(|(_, e)| e.awaited).map(|(id, _)| id.clone()).collect();
+        let awaited: Vec<InstanceId> =
+            self.entries().iter().filter(|(_, e)| e.awaited).map(|(id, _)| id.clone()).collect();
         for batch in awaited.chunks(FILTER_VALUES) {
             changed.1.extend(look_at_instances(&self.ec2, &self.entries, batch).await?);
         }
@@ -243,7 +258,11 @@ impl Fleet {
             let Some(entry) = entries.get_mut(id) else { continue };
             let before = entry.view.as_ref().map(|v| (v.rows.clone(), v.grade));
             let rows = rows.remove(id).unwrap_or_default();
-            if listed.by_id { entry.looked_up(rows, began) } else { entry.listed(rows, began) }
+            if listed.by_id {
+                entry.looked_up(rows, began)
+            } else {
+                entry.listed(rows, began)
+            }
             if before != entry.view.as_ref().map(|v| (v.rows.clone(), v.grade)) {
                 changed.push(id.clone());
             }
@@ -266,7 +285,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Keeps the states of a batch and names those that changed.
-async fn look_at_instances(ec2: &Ec2, entries: &Mutex<HashMap<InstanceId, Entry>>, ids: &[InstanceId]) -> Result<Vec<InstanceId>, Error> {
+async fn look_at_instances(
+    ec2: &Ec2,
+    entries: &Mutex<HashMap<InstanceId, Entry>>,
+    ids: &[InstanceId],
+) -> Result<Vec<InstanceId>, Error> {
     let began = Timestamp::now();
     let (mut found, malformed) = listing::instances(ec2, ids).await?;
     let mut entries = lock(entries);
@@ -319,7 +342,8 @@ impl Entry {
             // Settled by now, but not looked at since: worth no more than a listing.
             view.grade = Grade::Listing;
         }
-        let instance = self.instance.as_ref().filter(|(_, at)| now.duration_since(*at) <= FRESH).map(|(i, _)| i.clone());
+        let instance =
+            self.instance.as_ref().filter(|(_, at)| now.duration_since(*at) <= FRESH).map(|(i, _)| i.clone());
         Observed { view, instance }
     }
 
@@ -345,7 +369,9 @@ impl Entry {
             self.set(sorted(rows), Grade::Settled, began);
             return;
         };
-        let news = |row: &Option<Association>| row.as_ref().is_some_and(|row| write.known.as_ref().is_some_and(|known| !known.contains(&row.id)));
+        let news = |row: &Option<Association>| {
+            row.as_ref().is_some_and(|row| write.known.as_ref().is_some_and(|known| !known.contains(&row.id)))
+        };
         match (rows.iter().any(news), write.proved, write.known.is_some()) {
             (true, _, _) => self.set(sorted(rows), Grade::Settled, began),
             // The reply stands against an answer that may be from before it.
@@ -364,7 +390,11 @@ impl Entry {
         let rows = sorted(rows);
         let same_ids = {
             let before = self.ids();
-            let seen = Self { view: Some(View { rows: rows.clone(), grade: Grade::Listing, began }), ..Self::default() }.ids();
+            let seen = Self {
+                view: Some(View { rows: rows.clone(), grade: Grade::Listing, began }),
+                ..Self::default()
+            }
+            .ids();
             before == seen && !matches!(rows, Rows::Unclear)
         };
         match self.view.as_ref().map(|v| v.grade) {
@@ -418,14 +448,19 @@ impl Entry {
         let rows = match (&reply.state, before) {
             (AssociationState::Disassociated, _) => Rows::Bare,
             (AssociationState::Disassociating, _) => Rows::Leaving(reply.clone()),
-            (AssociationState::Associating | AssociationState::Associated, Some(Rows::One(old) | Rows::Replacing { arriving: old, .. }))
-                if old.id != reply.id =>
-            {
-                Rows::Replacing { leaving: Association { state: AssociationState::Disassociating, since: now, ..old }, arriving: reply.clone() }
-            }
+            (
+                AssociationState::Associating | AssociationState::Associated,
+                Some(Rows::One(old) | Rows::Replacing { arriving: old, .. }),
+            ) if old.id != reply.id => Rows::Replacing {
+                leaving: Association { state: AssociationState::Disassociating, since: now, ..old },
+                arriving: reply.clone(),
+            },
             _ => Rows::of([reply.clone()]),
         };
-        let known = known.into_iter().filter(|id| *id != reply.id || matches!(rows, Rows::Leaving(_) | Rows::Bare)).collect();
+        let known = known
+            .into_iter()
+            .filter(|id| *id != reply.id || matches!(rows, Rows::Leaving(_) | Rows::Bare))
+            .collect();
         self.view = Some(View { rows, grade: Grade::Settled, began: now });
         self.write = Some(LastWrite { known: Some(known), settles: now + SETTLE, proved: true });
     }
@@ -436,33 +471,32 @@ impl Entry {
     }
 }
 
-/// Runs passes over a fleet for ever: one each `interval`, sooner again after a failure.
-pub async fn keep_looking(fleet: Arc<Fleet>, name: String, interval: Duration, metrics: Arc<crate::telemetry::Metrics>, after: impl AsyncFn()) {
-    metrics.list_wanted(&name);
-    let mut failing = false;
-    loop {
-        let began = Instant::now();
-        match fleet.pass().await {
-            Ok(pass) => {
-                metrics.list(&name, pass.calls, began.elapsed());
-                tracing::debug!(view = name, calls = pass.calls, changed = pass.changed, "pass");
-                if failing {
-                    tracing::info!(view = name, "EC2 answers again");
-                    fleet.tell_all();
-                }
-                failing = false;
-            }
-            Err(error) => {
-                if !failing {
-                    tracing::warn!(view = name, %error, "the associations cannot be listed; what is known stays as it is");
-                }
-                // Whether it is time to say so is for each binding's own pass to find.
+/// Makes a pass and tells how it went. `failing` is whether the last one failed.
+pub async fn look_around(
+    fleet: &Fleet,
+    name: &str,
+    metrics: &crate::telemetry::Metrics,
+    failing: bool,
+) -> bool {
+    let began = Instant::now();
+    match fleet.pass().await {
+        Ok(pass) => {
+            metrics.list(name, pass.calls, began.elapsed());
+            tracing::debug!(view = name, calls = pass.calls, changed = pass.changed, "pass");
+            if failing {
+                tracing::info!(view = name, "EC2 answers again");
                 fleet.tell_all();
-                failing = true;
             }
+            false
         }
-        after().await;
-        tokio::time::sleep(interval.saturating_sub(began.elapsed()).max(Duration::from_millis(100))).await;
+        Err(error) => {
+            if !failing {
+                tracing::warn!(view = name, %error, "the associations cannot be listed; what is known stays as it is");
+            }
+            // Whether it is time to say so is for each binding's own pass to find.
+            fleet.tell_all();
+            true
+        }
     }
 }
 
@@ -474,7 +508,8 @@ mod tests {
     fn row(id: &str, profile: &str, state: AssociationState) -> Association {
         Association {
             id: AssociationId::parse(&format!("iip-assoc-{id}")).unwrap(),
-            profile: ProfileArn::parse(&format!("arn:aws:iam::123456789012:instance-profile/{profile}")).unwrap(),
+            profile: ProfileArn::parse(&format!("arn:aws:iam::123456789012:instance-profile/{profile}"))
+                .unwrap(),
             profile_id: None,
             state,
             since: at(0),

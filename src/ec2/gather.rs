@@ -61,7 +61,8 @@ impl Gather {
 
     /// Looks up one instance, together with whoever asks at the same time.
     pub async fn look(&self, id: &InstanceId) -> Result<(), Error> {
-        let lost = || Error::NoReply { operation: "Describe", cause: "the look-up was dropped at shutdown".into() };
+        let lost =
+            || Error::NoReply { operation: "Describe", cause: "the look-up was dropped at shutdown".into() };
         let (reply, answer) = oneshot::channel();
         self.asks.send((id.clone(), reply)).map_err(|_| lost())?;
         answer.await.map_err(|_| lost())?

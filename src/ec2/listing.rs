@@ -23,7 +23,12 @@ pub struct Listed {
 /// Lists the associations of these instances with as few calls as may be: pages of 1000 over the whole Region,
 /// unless that takes more calls than filters of 200 ids. The size of the Region shows only on the way, so the
 /// pages are given up where they become the dearer way; `filters` remembers that for the next time.
-pub async fn list(ec2: &Ec2, ids: &[InstanceId], wanted: impl Fn(&InstanceId) -> bool, filters: &mut bool) -> Result<Listed, Error> {
+pub async fn list(
+    ec2: &Ec2,
+    ids: &[InstanceId],
+    wanted: impl Fn(&InstanceId) -> bool,
+    filters: &mut bool,
+) -> Result<Listed, Error> {
     let batches = ids.len().div_ceil(FILTER_VALUES);
     *filters = *filters || batches <= 1;
     let mut calls = 0;
@@ -61,7 +66,9 @@ pub async fn associations(ec2: &Ec2, batch: &[InstanceId]) -> Result<(Vec<Row>, 
     while let Some(part) = todo.pop() {
         match ec2.associations_of(part).await {
             Ok(found) => rows.extend(found),
-            Err(error) if error.meaning() == Meaning::InstanceMalformed => halve(part, &mut todo, &mut malformed),
+            Err(error) if error.meaning() == Meaning::InstanceMalformed => {
+                halve(part, &mut todo, &mut malformed)
+            }
             Err(error) => return Err(error),
         }
     }
@@ -69,12 +76,17 @@ pub async fn associations(ec2: &Ec2, batch: &[InstanceId]) -> Result<(Vec<Row>, 
 }
 
 /// The states of a batch, and the ids that EC2 calls malformed.
-pub async fn instances(ec2: &Ec2, batch: &[InstanceId]) -> Result<(HashMap<InstanceId, Instance>, Vec<InstanceId>), Error> {
+pub async fn instances(
+    ec2: &Ec2,
+    batch: &[InstanceId],
+) -> Result<(HashMap<InstanceId, Instance>, Vec<InstanceId>), Error> {
     let (mut all, mut malformed, mut todo) = (HashMap::new(), Vec::new(), vec![batch]);
     while let Some(part) = todo.pop() {
         match ec2.instances(part).await {
             Ok(found) => all.extend(found),
-            Err(error) if error.meaning() == Meaning::InstanceMalformed => halve(part, &mut todo, &mut malformed),
+            Err(error) if error.meaning() == Meaning::InstanceMalformed => {
+                halve(part, &mut todo, &mut malformed)
+            }
             Err(error) => return Err(error),
         }
     }

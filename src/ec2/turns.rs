@@ -70,7 +70,13 @@ pub enum Turn {
 impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
     /// An empty queue before a full bucket.
     pub fn new(limit: Limit, now: Instant) -> Self {
-        Self { bucket: Bucket::new(limit, now), groups: VecDeque::new(), waiting: HashMap::new(), granted: HashMap::new(), since_drift: 0 }
+        Self {
+            bucket: Bucket::new(limit, now),
+            groups: VecDeque::new(),
+            waiting: HashMap::new(),
+            granted: HashMap::new(),
+            since_drift: 0,
+        }
     }
 
     /// Asks for a turn. Whoever was told that it is their turn has it; others wait behind those who wait.
@@ -87,7 +93,8 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
             match self.groups.iter_mut().find(|(g, _)| g == group) {
                 Some((_, lane)) => lane.of(class).push_back(key.clone()),
                 None => {
-                    let mut lane = Lane { second: VecDeque::new(), asked: VecDeque::new(), drift: VecDeque::new() };
+                    let mut lane =
+                        Lane { second: VecDeque::new(), asked: VecDeque::new(), drift: VecDeque::new() };
                     lane.of(class).push_back(key.clone());
                     self.groups.push_back((group.clone(), lane));
                 }

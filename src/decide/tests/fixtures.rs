@@ -60,10 +60,7 @@ pub fn association(name: &str, state: &str) -> Association {
 }
 
 pub fn here() -> Place {
-    Place {
-        account: AccountId::parse("123456789012").unwrap(),
-        region: Region::parse("eu-west-1").unwrap(),
-    }
+    Place { account: AccountId::parse("123456789012").unwrap(), region: Region::parse("eu-west-1").unwrap() }
 }
 
 pub fn elsewhere() -> Place {
@@ -127,8 +124,7 @@ pub fn want(name: &str) -> Story {
 
 /// Declared by name where the controller may not read IAM.
 pub fn want_by_name_alone(name: &str) -> Story {
-    let target =
-        Target { profile: by_name(name), id: None, has_role: None, as_of: noon() - seconds(1) };
+    let target = Target { profile: by_name(name), id: None, has_role: None, as_of: noon() - seconds(1) };
     story(Declared::Name(ProfileName::parse(name).unwrap()), Resolution::Found(target))
 }
 
@@ -370,11 +366,11 @@ pub fn tell(stories: impl IntoIterator<Item = (&'static str, Story, Expected)>) 
     }
 }
 
-pub fn converged() -> Expected {
+pub fn in_sync() -> Expected {
     (Step::Converged, Reason::Associated)
 }
 
-pub fn converged_without_profile() -> Expected {
+pub fn in_sync_without_profile() -> Expected {
     (Step::Converged, Reason::Disassociated)
 }
 
@@ -395,12 +391,11 @@ pub fn associate(name: &str) -> Expected {
 }
 
 pub fn replace(from: &str, to: &str) -> Expected {
-    let write =
-        Write::Replace { association: association_id(from), from: by_arn(from), profile: by_arn(to) };
+    let write = Write::Replace { association: association_id(from), from: by_arn(from), profile: by_arn(to) };
     (Step::Write(write), Reason::Replacing)
 }
 
-pub fn detach(name: &str) -> Expected {
+pub fn take_off(name: &str) -> Expected {
     disassociate(name, None)
 }
 

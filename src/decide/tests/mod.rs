@@ -7,7 +7,6 @@
 
 mod fixtures;
 
-
 mod release;
 mod table;
 mod trouble;

@@ -17,7 +17,11 @@ fn attach() {
     tell([
         ("nothing attached, running: associate", want(APP).running(), associate(APP)),
         ("nothing attached, stopped: associate", want(APP).stopped(), associate(APP)),
-        ("EC2 guards a write, so a listing suffices", want(APP).running().seen_in_a_listing(), associate(APP)),
+        (
+            "EC2 guards a write, so a listing suffices",
+            want(APP).running().seen_in_a_listing(),
+            associate(APP),
+        ),
         ("… and so does a view of the past", want(APP).running().seen_unsettled(), associate(APP)),
         ("OnlyIfNone: there is none", want(APP).only_if_none().running(), associate(APP)),
         ("WaitForRunning is about exchanges only", want(APP).wait_for_running().stopped(), associate(APP)),
@@ -26,18 +30,22 @@ fn attach() {
 }
 
 #[test]
-fn converged_() {
+fn converged() {
     for state in ["pending", "running", "stopping", "stopped", "shutting-down", "terminated", "hibernating"] {
-        tell([("it carries what is declared", want(APP).instance_is(state).carrying(APP), converged())]);
+        tell([("it carries what is declared", want(APP).instance_is(state).carrying(APP), in_sync())]);
     }
     tell([
-        ("no look at the instance is needed", want(APP).carrying(APP), converged()),
-        ("the listing suffices", want(APP).carrying(APP).seen_in_a_listing(), converged()),
-        ("the reply was lost but the write landed", want(APP).after_attaching(APP).carrying(APP), converged()),
-        ("… by an unsettled look as well", want(APP).after_attaching(APP).carrying(APP).seen_unsettled(), converged()),
-        ("OnlyIfNone: this is the profile", want(APP).only_if_none().carrying(APP), converged()),
-        ("a match is a match for Observe", want(APP).observing().carrying(APP), converged()),
-        ("… and for a suspended one", want(APP).suspended().carrying(APP), converged()),
+        ("no look at the instance is needed", want(APP).carrying(APP), in_sync()),
+        ("the listing suffices", want(APP).carrying(APP).seen_in_a_listing(), in_sync()),
+        ("the reply was lost but the write landed", want(APP).after_attaching(APP).carrying(APP), in_sync()),
+        (
+            "… by an unsettled look as well",
+            want(APP).after_attaching(APP).carrying(APP).seen_unsettled(),
+            in_sync(),
+        ),
+        ("OnlyIfNone: this is the profile", want(APP).only_if_none().carrying(APP), in_sync()),
+        ("a match is a match for Observe", want(APP).observing().carrying(APP), in_sync()),
+        ("… and for a suspended one", want(APP).suspended().carrying(APP), in_sync()),
     ]);
     assert_eq!(want(APP).carrying(APP).decide().in_sync, Some(true));
 }
@@ -69,7 +77,11 @@ fn replace_takes_time() {
     tell([
         ("the old one leaves, the new one arrives", replacing(), wait(Reason::Replacing)),
         ("the other order", want(APP).running().attaching(APP).losing(OLD), wait(Reason::Replacing)),
-        ("the new one is there already", want(APP).running().carrying(APP).losing(OLD), wait(Reason::Replacing)),
+        (
+            "the new one is there already",
+            want(APP).running().carrying(APP).losing(OLD),
+            wait(Reason::Replacing),
+        ),
         (
             "the new one never gets there: EC2 may not assume the role, Replace or not",
             replacing().for_the_last(minutes(3)),
@@ -86,7 +98,11 @@ fn replace_takes_time() {
 #[test]
 fn replace_on_running() {
     tell([
-        ("another profile: replace, never detach first", want(APP).running().carrying(OLD), replace(OLD, APP)),
+        (
+            "another profile: replace, never detach first",
+            want(APP).running().carrying(OLD),
+            replace(OLD, APP),
+        ),
         ("another one is being attached", want(APP).running().attaching(OLD), replace(OLD, APP)),
         ("WaitForRunning: it runs", want(APP).wait_for_running().running().carrying(OLD), replace(OLD, APP)),
         (
@@ -99,16 +115,21 @@ fn replace_on_running() {
             want(APP).running().losing(APP).attaching(OTHER),
             replace(OTHER, APP),
         ),
-        ("the same name under another path is another profile", {
-            want(APP).running().carrying(OLD).but(|s| {
-                s.rows[0].profile =
-                    crate::ids::ProfileArn::parse("arn:aws:iam::123456789012:instance-profile/App").unwrap();
-            })
-        }, {
-            let from = ProfileRef::parse("arn:aws:iam::123456789012:instance-profile/App").unwrap();
-            let write = Write::Replace { association: association_id(OLD), from, profile: by_arn(APP) };
-            (Step::Write(write), Reason::Replacing)
-        }),
+        (
+            "the same name under another path is another profile",
+            {
+                want(APP).running().carrying(OLD).but(|s| {
+                    s.rows[0].profile =
+                        crate::ids::ProfileArn::parse("arn:aws:iam::123456789012:instance-profile/App")
+                            .unwrap();
+                })
+            },
+            {
+                let from = ProfileRef::parse("arn:aws:iam::123456789012:instance-profile/App").unwrap();
+                let write = Write::Replace { association: association_id(OLD), from, profile: by_arn(APP) };
+                (Step::Write(write), Reason::Replacing)
+            },
+        ),
         ("the state is read first", want(APP).carrying(OLD), look(INSTANCE)),
     ]);
     let decision = want(APP).running().carrying(OLD).decide();
@@ -119,9 +140,17 @@ fn replace_on_running() {
 #[test]
 fn swap_on_stopped() {
     tell([
-        ("EC2 cannot replace: detach now, attach on the next look", want(APP).stopped().carrying(OLD), swap(OLD, APP)),
+        (
+            "EC2 cannot replace: detach now, attach on the next look",
+            want(APP).stopped().carrying(OLD),
+            swap(OLD, APP),
+        ),
         ("the next look", want(APP).stopped().after_detaching(OLD), associate(APP)),
-        ("… by a view that may show the past as well", want(APP).stopped().after_detaching(OLD).seen_unsettled(), associate(APP)),
+        (
+            "… by a view that may show the past as well",
+            want(APP).stopped().after_detaching(OLD).seen_unsettled(),
+            associate(APP),
+        ),
         ("it was started in between", want(APP).running().after_detaching(OLD), associate(APP)),
         (
             "WaitForRunning waits",
@@ -151,7 +180,11 @@ fn adoption() {
         ("another profile is there: left, and told", found(), refuse(Reason::NotAdopted)),
         ("without a look at the instance", found().but(|s| s.instance = None), refuse(Reason::NotAdopted)),
         ("stopped as well", found().stopped(), refuse(Reason::NotAdopted)),
-        ("one that arrives counts", want(APP).only_if_none().running().losing(OTHER).attaching(OLD), refuse(Reason::NotAdopted)),
+        (
+            "one that arrives counts",
+            want(APP).only_if_none().running().losing(OTHER).attaching(OLD),
+            refuse(Reason::NotAdopted),
+        ),
         ("one that leaves does not", want(APP).only_if_none().stopped().losing(OLD), associate(APP)),
         ("once in sync, an edit is carried out", found().adopted(), replace(OLD, APP)),
         ("… and drift is mended", found().was_in_sync(), replace(OLD, APP)),
@@ -169,33 +202,65 @@ fn adoption() {
 #[test]
 fn detach_takes_time() {
     tell([
-        ("the old one leaves a running instance", want(APP).running().losing(OLD), wait(Reason::Disassociating)),
+        (
+            "the old one leaves a running instance",
+            want(APP).running().losing(OLD),
+            wait(Reason::Disassociating),
+        ),
         ("on a stopped one an Associate succeeds at once", want(APP).stopped().losing(OLD), associate(APP)),
         ("is it stopped?", want(APP).losing(OLD), look(INSTANCE)),
-        ("five minutes are not over five", want(APP).running().losing(OLD).for_the_last(minutes(5)), wait(Reason::Disassociating)),
-        ("a row that does not go may not be in the way", want(APP).running().losing(OLD).for_the_last(seconds(301)), associate(APP)),
+        (
+            "five minutes are not over five",
+            want(APP).running().losing(OLD).for_the_last(minutes(5)),
+            wait(Reason::Disassociating),
+        ),
+        (
+            "a row that does not go may not be in the way",
+            want(APP).running().losing(OLD).for_the_last(seconds(301)),
+            associate(APP),
+        ),
         ("none is declared: wait", want_none().running().losing(OLD), wait(Reason::Disassociating)),
-        ("a look at the instance is not needed for that", want_none().losing(OLD), wait(Reason::Disassociating)),
+        (
+            "a look at the instance is not needed for that",
+            want_none().losing(OLD),
+            wait(Reason::Disassociating),
+        ),
     ]);
     assert_eq!(want_none().losing(OLD).decide().in_sync, Some(false));
 }
 
 #[test]
-fn detach_() {
+fn detach() {
     tell([
-        ("running", want_none().running().carrying(OLD), detach(OLD)),
-        ("stopped", want_none().stopped().carrying(OLD), detach(OLD)),
-        ("WaitForRunning is about exchanges only", want_none().wait_for_running().stopped().carrying(OLD), detach(OLD)),
-        ("still being attached", want_none().running().attaching(OLD), detach(OLD)),
-        ("somebody is replacing: take off what arrives", want_none().running().losing(OLD).carrying(OTHER), detach(OTHER)),
-        ("none there, by a settled look", want_none().running(), converged_without_profile()),
-        ("… on a stopping one as well", want_none().instance_is("stopping"), converged_without_profile()),
-        ("… and on a managed one", want_none().managed(), converged_without_profile()),
+        ("running", want_none().running().carrying(OLD), take_off(OLD)),
+        ("stopped", want_none().stopped().carrying(OLD), take_off(OLD)),
+        (
+            "WaitForRunning is about exchanges only",
+            want_none().wait_for_running().stopped().carrying(OLD),
+            take_off(OLD),
+        ),
+        ("still being attached", want_none().running().attaching(OLD), take_off(OLD)),
+        (
+            "somebody is replacing: take off what arrives",
+            want_none().running().losing(OLD).carrying(OTHER),
+            take_off(OTHER),
+        ),
+        ("none there, by a settled look", want_none().running(), in_sync_without_profile()),
+        ("… on a stopping one as well", want_none().instance_is("stopping"), in_sync_without_profile()),
+        ("… and on a managed one", want_none().managed(), in_sync_without_profile()),
         ("is the instance there?", want_none(), look(INSTANCE)),
-        ("that was seen when it came in sync", want_none().was_in_sync(), converged_without_profile()),
+        ("that was seen when it came in sync", want_none().was_in_sync(), in_sync_without_profile()),
         ("just taken off", want_none().after_detaching(OLD).seen_unsettled(), wait(Reason::Disassociating)),
-        ("no such instance is no instance without a profile", want_none().absent(), wait(Reason::InstanceNotFound)),
-        ("a terminated one neither", want_none().instance_is("terminated"), refuse(Reason::InstanceTerminated)),
+        (
+            "no such instance is no instance without a profile",
+            want_none().absent(),
+            wait(Reason::InstanceNotFound),
+        ),
+        (
+            "a terminated one neither",
+            want_none().instance_is("terminated"),
+            refuse(Reason::InstanceTerminated),
+        ),
     ]);
     let plan = want_none().stopped().carrying(OLD).decide().plan;
     assert_eq!(plan, [(Operation::DisassociateIamInstanceProfile, Cause::Declared)]);
@@ -211,10 +276,14 @@ fn conclusions_need_a_settled_look() {
         ("drift by listing: look", listed(want(APP).was_in_sync().running()), look(ASSOCIATIONS)),
         ("… another profile", listed(want(APP).was_in_sync().carrying(OLD)), look(BOTH_OF_EC2)),
         ("… none declared", listed(want_none().was_in_sync().running().carrying(OLD)), look(ASSOCIATIONS)),
-        ("drift so soon after a write: wait", unsettled(want(APP).was_in_sync().running()), wait(Reason::Associating)),
+        (
+            "drift so soon after a write: wait",
+            unsettled(want(APP).was_in_sync().running()),
+            wait(Reason::Associating),
+        ),
         ("settled: attach again", want(APP).was_in_sync().running(), associate(APP)),
         ("settled: replace again", want(APP).was_in_sync().running().carrying(OLD), replace(OLD, APP)),
-        ("settled: detach again", want_none().was_in_sync().running().carrying(OLD), detach(OLD)),
+        ("settled: detach again", want_none().was_in_sync().running().carrying(OLD), take_off(OLD)),
         (
             "an edit back: the past shows what is wanted again, and proves nothing",
             unsettled(want(APP).after_replacing(APP, OLD).running().carrying(APP)),
@@ -225,10 +294,14 @@ fn conclusions_need_a_settled_look() {
             unsettled(want(APP).after_detaching(APP).running().carrying(APP)),
             wait(Reason::Associating),
         ),
-        ("settled, it is as declared", want(APP).after_replacing(APP, OLD).carrying(APP), converged()),
+        ("settled, it is as declared", want(APP).after_replacing(APP, OLD).carrying(APP), in_sync()),
         ("nothing was looked at", want(APP).not_looked_at(), look(BOTH_OF_EC2)),
         ("… but the instance was", want(APP).not_looked_at().running(), look(ASSOCIATIONS)),
-        ("all three reads are made side by side", want(APP).not_looked_at().resolved_as(Resolution::NotAsked), look(EVERYTHING)),
+        (
+            "all three reads are made side by side",
+            want(APP).not_looked_at().resolved_as(Resolution::NotAsked),
+            look(EVERYTHING),
+        ),
         ("… or the one that is missing", want(APP).resolved_as(Resolution::NotAsked), look(PROFILE)),
     ]);
 }
@@ -241,7 +314,11 @@ fn drift_is_told_as_such() {
         ("adopted, but edited since", want(APP).adopted().running().carrying(OLD), Cause::Declared),
         ("replaced by somebody", want(APP).was_in_sync().running().carrying(OLD), Cause::DriftDetected),
         ("detached by somebody", want(APP).was_in_sync().running(), Cause::DriftDetected),
-        ("detached by somebody, and stopped since", want(APP).was_in_sync().stopped().losing(APP), Cause::DriftDetected),
+        (
+            "detached by somebody, and stopped since",
+            want(APP).was_in_sync().stopped().losing(APP),
+            Cause::DriftDetected,
+        ),
         ("attached by somebody", want_none().was_in_sync().running().carrying(OLD), Cause::DriftDetected),
         ("made again", want(APP).was_in_sync().made_again().running().carrying(APP), Cause::ProfileRecreated),
     ] {
@@ -271,7 +348,11 @@ fn instance_states() {
             (title, difference().absent(), wait(Reason::InstanceNotFound)),
             (title, difference().adopted().absent(), refuse(Reason::InstanceTerminated)),
             (title, difference().managed(), refuse(Reason::InstanceProtected)),
-            (title, difference().but(|s| s.instance = Some(Instance::Impossible)), refuse(Reason::InstanceNotFound)),
+            (
+                title,
+                difference().but(|s| s.instance = Some(Instance::Impossible)),
+                refuse(Reason::InstanceNotFound),
+            ),
         ]);
     }
 }
@@ -284,9 +365,21 @@ fn reading_only() {
         ("… stopped", want(APP).observing().stopped().carrying(OLD), refuse(Reason::ObserveOnly)),
         ("… none declared", want_none().observing().running().carrying(OLD), refuse(Reason::ObserveOnly)),
         ("suspend holds it", want(APP).suspended().running().carrying(OLD), hold()),
-        ("… and tells the truth of an instance that is gone", want(APP).suspended().instance_is("terminated"), refuse(Reason::InstanceTerminated)),
-        ("drift is looked at all the same", want(APP).suspended().was_in_sync().running().seen_in_a_listing(), look(ASSOCIATIONS)),
-        ("who does not write is no party to a conflict", want(APP).observing().losing_to(Some("a")).carrying(APP), converged()),
+        (
+            "… and tells the truth of an instance that is gone",
+            want(APP).suspended().instance_is("terminated"),
+            refuse(Reason::InstanceTerminated),
+        ),
+        (
+            "drift is looked at all the same",
+            want(APP).suspended().was_in_sync().running().seen_in_a_listing(),
+            look(ASSOCIATIONS),
+        ),
+        (
+            "who does not write is no party to a conflict",
+            want(APP).observing().losing_to(Some("a")).carrying(APP),
+            in_sync(),
+        ),
     ]);
     for story in [want(APP).running().carrying(OLD), want(APP).stopped().carrying(OLD), want(APP).running()] {
         let due = story.decide().plan;
@@ -301,9 +394,17 @@ fn unknown_words() {
     let unavailable = || wait(Reason::AWSUnavailable);
     tell([
         ("an association", want(APP).running().row(OLD, "reassociating"), unavailable()),
-        ("beside one that is known", want(APP).running().carrying(APP).row(OLD, "reassociating"), unavailable()),
+        (
+            "beside one that is known",
+            want(APP).running().carrying(APP).row(OLD, "reassociating"),
+            unavailable(),
+        ),
         ("none declared", want_none().running().row(OLD, "reassociating"), unavailable()),
-        ("two live rows are unknown to us as well", want(APP).running().carrying(APP).carrying(OLD), unavailable()),
+        (
+            "two live rows are unknown to us as well",
+            want(APP).running().carrying(APP).carrying(OLD),
+            unavailable(),
+        ),
         ("an instance", want(APP).instance_is("hibernating"), unavailable()),
         ("… with another profile", want(APP).instance_is("hibernating").carrying(OLD), unavailable()),
         ("… with one that leaves", want(APP).instance_is("hibernating").losing(OLD), unavailable()),
@@ -320,16 +421,24 @@ fn profile_made_again_under_its_name() {
     tell([
         ("running: replace the dead one", again().running(), replace(APP, APP)),
         ("stopped: swap", again().stopped(), swap(APP, APP)),
-        ("… while it was arriving", want(APP).made_again().running().losing(OLD).attaching(APP), replace(APP, APP)),
+        (
+            "… while it was arriving",
+            want(APP).made_again().running().losing(OLD).attaching(APP),
+            replace(APP, APP),
+        ),
         (
             "IAM was looked at before EC2: perhaps its answer is the old one",
             again().with_iam_looked_at(noon() - minutes(1)).running(),
             look(PROFILE),
         ),
         ("in the same moment", again().with_iam_looked_at(noon() - seconds(2)).running(), look(PROFILE)),
-        ("ids that agree need no look", want(APP).with_iam_looked_at(noon() - minutes(1)).carrying(APP), converged()),
-        ("EC2 tells no id", again().but(|s| s.rows[0].profile_id = None), converged()),
-        ("IAM tells no id", want_by_name_alone(APP).carrying(APP), converged()),
+        (
+            "ids that agree need no look",
+            want(APP).with_iam_looked_at(noon() - minutes(1)).carrying(APP),
+            in_sync(),
+        ),
+        ("EC2 tells no id", again().but(|s| s.rows[0].profile_id = None), in_sync()),
+        ("IAM tells no id", want_by_name_alone(APP).carrying(APP), in_sync()),
         (
             "Replace changed nothing: a person is needed",
             again().running().after_failing(TroubleKind::Unchanged, 1, seconds(1)),
@@ -347,7 +456,11 @@ fn profile_made_again_under_its_name() {
         ),
         (
             "somebody replaced it: that is another Replace",
-            want(APP).made_again().running().carrying(OLD).after_failing(TroubleKind::Unchanged, 9, minutes(1)),
+            want(APP).made_again().running().carrying(OLD).after_failing(
+                TroubleKind::Unchanged,
+                9,
+                minutes(1),
+            ),
             replace(OLD, APP),
         ),
     ]);
@@ -365,18 +478,27 @@ fn profile_without_role() {
     ]);
     assert_eq!(empty().decide().in_sync, Some(false));
     assert_eq!(empty().carrying(OLD).decide().in_sync, Some(false));
-    assert_eq!(empty().carrying(APP).decide().in_sync, Some(true), "EC2 is as declared; the profile is not of use");
+    assert_eq!(
+        empty().carrying(APP).decide().in_sync,
+        Some(true),
+        "EC2 is as declared; the profile is not of use"
+    );
 }
 
 #[test]
 fn profile_that_iam_does_not_find() {
-    let missing = |ago| want(APP).resolved_as(Resolution::Missing { told: "no App".into(), since: noon() - ago });
+    let missing =
+        |ago| want(APP).resolved_as(Resolution::Missing { told: "no App".into(), since: noon() - ago });
     tell([
         ("just made, perhaps", missing(seconds(0)).running(), wait(Reason::ProfileNotFound)),
         ("just under two minutes", missing(seconds(119)).running(), wait(Reason::ProfileNotFound)),
         ("two minutes: a person's matter", missing(minutes(2)).running(), refuse(Reason::ProfileNotFound)),
         ("before any look at EC2", missing(minutes(2)).not_looked_at(), refuse(Reason::ProfileNotFound)),
-        ("another profile stays meanwhile", missing(minutes(9)).running().carrying(OLD), refuse(Reason::ProfileNotFound)),
+        (
+            "another profile stays meanwhile",
+            missing(minutes(9)).running().carrying(OLD),
+            refuse(Reason::ProfileNotFound),
+        ),
         (
             "IAM does not answer",
             want(APP).running().resolved_as(Resolution::Unavailable("IAM: 503".into())),
@@ -398,8 +520,12 @@ fn name_alone_where_iam_is_denied() {
     let write = Write::Replace { association: association_id(OLD), from: by_arn(OLD), profile: by_name(APP) };
     tell([
         ("the name goes to EC2", want_by_name_alone(APP).running(), attach()),
-        ("… and to Replace", want_by_name_alone(APP).running().carrying(OLD), (Step::Write(write), Reason::Replacing)),
-        ("the ARN's last part is compared", want_by_name_alone(APP).carrying(APP), converged()),
+        (
+            "… and to Replace",
+            want_by_name_alone(APP).running().carrying(OLD),
+            (Step::Write(write), Reason::Replacing),
+        ),
+        ("the ARN's last part is compared", want_by_name_alone(APP).carrying(APP), in_sync()),
         ("exactly", want_by_name_alone("app").carrying(APP).suspended().running(), hold()),
         ("… and whole", want_by_name_alone("pp").carrying(APP).suspended().running(), hold()),
     ]);
@@ -408,7 +534,11 @@ fn name_alone_where_iam_is_denied() {
 #[test]
 fn conflict() {
     tell([
-        ("an older binding has the instance", want(APP).losing_to(Some("a")).running(), refuse(Reason::Conflict)),
+        (
+            "an older binding has the instance",
+            want(APP).losing_to(Some("a")).running(),
+            refuse(Reason::Conflict),
+        ),
         ("even where nothing is due", want(APP).losing_to(None).carrying(APP), refuse(Reason::Conflict)),
         ("before anything is asked", want(APP).losing_to(None).not_looked_at(), refuse(Reason::Conflict)),
     ]);
@@ -423,16 +553,36 @@ fn region_changed() {
     let gone = |policy| moved().on_deletion(policy).last_wanted(carried(OLD)).deleted();
     tell([
         ("nothing is written", moved(), refuse(Reason::RegionChanged)),
-        ("no conclusion is drawn", want(APP).carrying(APP).carried_out_in(elsewhere()), refuse(Reason::RegionChanged)),
+        (
+            "no conclusion is drawn",
+            want(APP).carrying(APP).carried_out_in(elsewhere()),
+            refuse(Reason::RegionChanged),
+        ),
         ("not even a conflict", moved().losing_to(None), refuse(Reason::RegionChanged)),
         ("no look is taken", moved().not_looked_at(), refuse(Reason::RegionChanged)),
-        ("deletion writes nothing and keeps the finalizer", gone(DeletionPolicy::Detach), refuse(Reason::RegionChanged)),
-        ("… Restore too", gone(DeletionPolicy::Restore).found_first(carried(APP)), refuse(Reason::RegionChanged)),
-        ("… whoever takes over", gone(DeletionPolicy::Detach).followed_by(Successor::Done), refuse(Reason::RegionChanged)),
-        ("… and an instance that is not there is not gone", gone(DeletionPolicy::Detach).absent(), refuse(Reason::RegionChanged)),
+        (
+            "deletion writes nothing and keeps the finalizer",
+            gone(DeletionPolicy::Detach),
+            refuse(Reason::RegionChanged),
+        ),
+        (
+            "… Restore too",
+            gone(DeletionPolicy::Restore).found_first(carried(APP)),
+            refuse(Reason::RegionChanged),
+        ),
+        (
+            "… whoever takes over",
+            gone(DeletionPolicy::Detach).followed_by(Successor::Done),
+            refuse(Reason::RegionChanged),
+        ),
+        (
+            "… and an instance that is not there is not gone",
+            gone(DeletionPolicy::Detach).absent(),
+            refuse(Reason::RegionChanged),
+        ),
         ("force-release works", gone(DeletionPolicy::Detach).by_force(), released(Farewell::Forced)),
         ("Retain has nothing to do anywhere", gone(DeletionPolicy::Retain), released(Farewell::Done)),
-        ("the same place is no move", want(APP).carried_out_in(here()).carrying(APP), converged()),
+        ("the same place is no move", want(APP).carried_out_in(here()).carrying(APP), in_sync()),
     ]);
     let told = moved().decide();
     assert!(told.message.contains("us-east-1") && told.message.contains("eu-west-1"), "{told:?}");
@@ -450,14 +600,36 @@ fn stuck_association() {
             .held_off_long_enough()
     };
     tell([
-        ("over five minutes, running, three refusals: detach, then attach", refused(3, seconds(301)), swap(OLD, APP)),
+        (
+            "over five minutes, running, three refusals: detach, then attach",
+            refused(3, seconds(301)),
+            swap(OLD, APP),
+        ),
         ("two refusals", refused(2, seconds(301)), replace(OLD, APP)),
         ("five minutes are not over five", refused(9, minutes(5)), replace(OLD, APP)),
-        ("its hold-off is kept", refused(3, minutes(9)).after_failing(TroubleKind::Overtaken, 3, seconds(10)), wait(Reason::Disassociating)),
-        ("an associated row is never stuck", refused(9, minutes(60)).but(|s| s.rows[0].state = AssociationState::Associated), replace(OLD, APP)),
-        ("other refusals do not count", refused(3, minutes(9)).after_failing(TroubleKind::Throttled, 9, minutes(9)).held_off_long_enough(), replace(OLD, APP)),
+        (
+            "its hold-off is kept",
+            refused(3, minutes(9)).after_failing(TroubleKind::Overtaken, 3, seconds(10)),
+            wait(Reason::Disassociating),
+        ),
+        (
+            "an associated row is never stuck",
+            refused(9, minutes(60)).but(|s| s.rows[0].state = AssociationState::Associated),
+            replace(OLD, APP),
+        ),
+        (
+            "other refusals do not count",
+            refused(3, minutes(9))
+                .after_failing(TroubleKind::Throttled, 9, minutes(9))
+                .held_off_long_enough(),
+            replace(OLD, APP),
+        ),
         ("freshly seen running", refused(3, minutes(9)).but(|s| s.instance = None), look(INSTANCE)),
-        ("starting is not running", refused(3, minutes(9)).instance_is("pending"), wait(Reason::InstancePending)),
+        (
+            "starting is not running",
+            refused(3, minutes(9)).instance_is("pending"),
+            wait(Reason::InstancePending),
+        ),
         ("OnlyIfNone leaves it", refused(3, minutes(9)).only_if_none(), refuse(Reason::NotAdopted)),
         (
             "one that leaves for ever: Associate is refused while it is there",
@@ -471,7 +643,11 @@ fn stuck_association() {
         ),
         (
             "its second half",
-            want(APP).running().after_detaching(OLD).after_failing(TroubleKind::Overtaken, 3, minutes(1)).held_off_long_enough(),
+            want(APP)
+                .running()
+                .after_detaching(OLD)
+                .after_failing(TroubleKind::Overtaken, 3, minutes(1))
+                .held_off_long_enough(),
             associate(APP),
         ),
     ]);

@@ -78,9 +78,17 @@ fn after_the_hold_off_it_is_tried_again() {
 fn trouble_speaks_only_where_a_write_is_due() {
     for (kind, ..) in kinds() {
         tell([
-            ("as declared", want(APP).carrying(APP).after_failing(kind.clone(), 3, seconds(5)), converged()),
-            ("under way", want(APP).attaching(APP).after_failing(kind.clone(), 3, seconds(5)), wait(Reason::Associating)),
-            ("reading only", want(APP).observing().running().after_failing(kind.clone(), 3, seconds(5)), refuse(Reason::ObserveOnly)),
+            ("as declared", want(APP).carrying(APP).after_failing(kind.clone(), 3, seconds(5)), in_sync()),
+            (
+                "under way",
+                want(APP).attaching(APP).after_failing(kind.clone(), 3, seconds(5)),
+                wait(Reason::Associating),
+            ),
+            (
+                "reading only",
+                want(APP).observing().running().after_failing(kind.clone(), 3, seconds(5)),
+                refuse(Reason::ObserveOnly),
+            ),
         ]);
     }
 }
@@ -89,18 +97,29 @@ fn trouble_speaks_only_where_a_write_is_due() {
 fn a_profile_that_ec2_does_not_know() {
     let unknown = |story: Story, ago| story.running().after_failing(TroubleKind::ProfileInvalid, 6, ago);
     tell([
-        ("IAM has it: EC2 will, however long it takes", unknown(want(APP), minutes(60)), wait(Reason::ProfileNotPropagated)),
-        ("IAM may not be asked: it may be new", unknown(want_by_name_alone(APP), seconds(119)), wait(Reason::ProfileNotFound)),
+        (
+            "IAM has it: EC2 will, however long it takes",
+            unknown(want(APP), minutes(60)),
+            wait(Reason::ProfileNotPropagated),
+        ),
+        (
+            "IAM may not be asked: it may be new",
+            unknown(want_by_name_alone(APP), seconds(119)),
+            wait(Reason::ProfileNotFound),
+        ),
         ("… for two minutes", unknown(want_by_name_alone(APP), minutes(2)), refuse(Reason::ProfileNotFound)),
         (
             "taking one off needs none",
             want_none().running().carrying(OLD).after_failing(TroubleKind::ProfileInvalid, 6, minutes(2)),
-            detach(OLD),
+            take_off(OLD),
         ),
     ]);
     let told = want(APP).stopped().carrying(OLD).after_failing(TroubleKind::ProfileInvalid, 1, seconds(1));
     let told = told.decide().message;
-    assert!(told.contains("instance-profile/team/App"), "the dry run before a swap names the new one: {told}");
+    assert!(
+        told.contains("instance-profile/team/App"),
+        "the dry run before a swap names the new one: {told}"
+    );
 }
 
 #[test]
@@ -108,19 +127,59 @@ fn refused_for_good_between_the_halves_of_a_swap() {
     let half = || want(APP).stopped().after_detaching(OLD);
     let invalid = |ago| half().after_failing(TroubleKind::ProfileInvalid, 5, ago);
     tell([
-        ("denied: what was detached is put back at once", half().after_failing(denied(), 1, seconds(0)), associate(OLD)),
-        ("… on a running instance too", half().running().after_failing(denied(), 1, seconds(0)), associate(OLD)),
+        (
+            "denied: what was detached is put back at once",
+            half().after_failing(denied(), 1, seconds(0)),
+            associate(OLD),
+        ),
+        (
+            "… on a running instance too",
+            half().running().after_failing(denied(), 1, seconds(0)),
+            associate(OLD),
+        ),
         ("unknown to EC2, yet", invalid(seconds(119)), wait(Reason::ProfileNotPropagated)),
         ("unknown to EC2 for two minutes: put back", invalid(minutes(2)), associate(OLD)),
-        ("not for good: throttled", half().after_failing(TroubleKind::Throttled, 9, minutes(9)), wait(Reason::Throttled)),
-        ("not for good: AWS is away", half().after_failing(TroubleKind::Unavailable("503".into()), 9, minutes(9)), wait(Reason::AWSUnavailable)),
-        ("putting back was denied as well: told, not tried at every look", half().after_failing(denied(), 2, seconds(9)), refuse(Reason::AccessDenied)),
-        ("… later the declared one has its turn again", half().after_failing(denied(), 2, seconds(9)).held_off_long_enough(), associate(APP)),
+        (
+            "not for good: throttled",
+            half().after_failing(TroubleKind::Throttled, 9, minutes(9)),
+            wait(Reason::Throttled),
+        ),
+        (
+            "not for good: AWS is away",
+            half().after_failing(TroubleKind::Unavailable("503".into()), 9, minutes(9)),
+            wait(Reason::AWSUnavailable),
+        ),
+        (
+            "putting back was denied as well: told, not tried at every look",
+            half().after_failing(denied(), 2, seconds(9)),
+            refuse(Reason::AccessDenied),
+        ),
+        (
+            "… later the declared one has its turn again",
+            half().after_failing(denied(), 2, seconds(9)).held_off_long_enough(),
+            associate(APP),
+        ),
         ("… then the former one", half().after_failing(denied(), 3, seconds(9)), associate(OLD)),
-        ("the same profile is no way back", want(APP).stopped().after_detaching(APP).after_failing(denied(), 1, seconds(0)), refuse(Reason::AccessDenied)),
-        ("no swap, nothing to put back", want(APP).stopped().after_failing(denied(), 1, seconds(0)), refuse(Reason::AccessDenied)),
-        ("it carries something: nothing to put back", half().running().carrying(OTHER).after_failing(denied(), 1, seconds(0)), refuse(Reason::AccessDenied)),
-        ("an instance that starts takes no change", half().instance_is("pending").after_failing(denied(), 1, seconds(0)), wait(Reason::InstancePending)),
+        (
+            "the same profile is no way back",
+            want(APP).stopped().after_detaching(APP).after_failing(denied(), 1, seconds(0)),
+            refuse(Reason::AccessDenied),
+        ),
+        (
+            "no swap, nothing to put back",
+            want(APP).stopped().after_failing(denied(), 1, seconds(0)),
+            refuse(Reason::AccessDenied),
+        ),
+        (
+            "it carries something: nothing to put back",
+            half().running().carrying(OTHER).after_failing(denied(), 1, seconds(0)),
+            refuse(Reason::AccessDenied),
+        ),
+        (
+            "an instance that starts takes no change",
+            half().instance_is("pending").after_failing(denied(), 1, seconds(0)),
+            wait(Reason::InstancePending),
+        ),
         ("suspended: nothing is put back", half().suspended().after_failing(denied(), 1, seconds(0)), hold()),
     ]);
     let told = half().after_failing(denied(), 1, seconds(0)).decide();

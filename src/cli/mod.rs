@@ -1,0 +1,61 @@
+//! The command line: arguments in, exit code out. Nothing here decides.
+//!
+//! Every flag has an environment variable; a flag wins. AWS settings are the SDK's own and the cluster is found as
+//! kubectl finds it: nothing of ours shadows them.
+
+mod crds;
+mod run;
+mod values;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps the IAM instance profile of EC2 instances at a declared state.
+///
+/// An InstanceRoleBinding says which instance profile one EC2 instance must carry, or that it must carry none;
+/// the controller associates, replaces or disassociates until EC2 agrees, and keeps it so.
+///
+/// AWS is found by the SDK's own settings (AWS_REGION, AWS_PROFILE, web identity, Pod Identity, instance metadata), the cluster
+/// as kubectl finds it (KUBECONFIG, in-cluster).
+#[derive(Debug, Parser)]
+#[command(name = "instance-role-controller", version = version::VERSION, disable_version_flag = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller
+    Run(Box<run::RunArgs>),
+    /// Print the CustomResourceDefinitions
+    Crds(crds::CrdsArgs),
+    /// Print version, commit, and the Kubernetes and CRD versions
+    Version,
+}
+
+/// Reads the arguments and does what they say.
+pub async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // --help and --version are answers; anything else is wrong usage, exit code 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(*args).await,
+        Command::Crds(args) => crds::crds(&args),
+        Command::Version => version::version(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("instance-role-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

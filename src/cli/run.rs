@@ -1,0 +1,214 @@
+//! `run`: the controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use kube::{Client, Config};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::values;
+use super::version::BUILD;
+use crate::api::binding::{DeletionPolicy, Mode, Operation};
+use crate::controller::run::{Awaited, Clients};
+use crate::controller::{self, Settings};
+use crate::ec2::budget::Limit;
+use crate::ec2::cloud::Environment;
+use crate::telemetry::{self, LogFormat, Metrics, Readiness};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// How often the associations of all instances are listed, so that drift is seen: 500ms, 10s, 5m
+    #[arg(long, env = "INSTANCE_ROLE_RESYNC_INTERVAL", default_value = "60s", value_parser = values::duration)]
+    resync_interval: Duration,
+
+    /// Watch only this namespace; may be repeated [default: all]
+    #[arg(long, env = "INSTANCE_ROLE_WATCH_NAMESPACE", value_name = "NAMESPACE", value_delimiter = ',')]
+    watch_namespace: Vec<String>,
+
+    /// Watch only bindings that this label selector matches [default: all]
+    #[arg(long, env = "INSTANCE_ROLE_SELECTOR")]
+    selector: Option<String>,
+
+    /// Run with leader election; not there yet in this version, so that only one replica may run
+    #[arg(long, env = "INSTANCE_ROLE_LEADER_ELECT", default_value = "false", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    leader_elect: bool,
+
+    /// Address of /metrics; 0 turns it off
+    #[arg(
+        long,
+        env = "INSTANCE_ROLE_METRICS_BIND_ADDRESS",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS"
+    )]
+    metrics_bind_address: String,
+
+    /// Address of /healthz, /readyz and /livez; 0 turns it off
+    #[arg(
+        long,
+        env = "INSTANCE_ROLE_HEALTH_PROBE_BIND_ADDRESS",
+        default_value = "0.0.0.0:8081",
+        value_name = "ADDRESS"
+    )]
+    health_probe_bind_address: String,
+
+    /// Share of EC2's published limits per operation (burst and refill) that this controller may use, above 0 up to 1
+    #[arg(long, env = "INSTANCE_ROLE_AWS_BUDGET_SHARE", default_value = "0.5", value_parser = values::share, value_name = "SHARE")]
+    aws_budget_share: f64,
+
+    /// Limit of an operation in an account where AWS raised it, as Operation=burst,per_second; may be repeated
+    #[arg(long, env = "INSTANCE_ROLE_AWS_BUDGET", value_parser = values::budget, value_name = "OPERATION=BURST,PER_SECOND", value_delimiter = ';')]
+    aws_budget: Vec<(Operation, Limit)>,
+
+    /// How many bindings are looked at at the same time
+    #[arg(long, env = "INSTANCE_ROLE_MAX_CONCURRENT_RECONCILES", default_value = "16", value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
+    max_concurrent_reconciles: u16,
+
+    /// Decide and report everything, write nothing to AWS, add and drop no finalizer
+    #[arg(long, env = "INSTANCE_ROLE_DRY_RUN", default_value = "false", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    dry_run: bool,
+
+    /// Deletion policy of bindings that leave it out
+    #[arg(
+        long,
+        env = "INSTANCE_ROLE_DEFAULT_DELETION_POLICY",
+        default_value = "Detach",
+        value_enum,
+        value_name = "POLICY"
+    )]
+    default_deletion_policy: DeletionPolicyArg,
+
+    /// Mode of bindings that leave it out
+    #[arg(
+        long,
+        env = "INSTANCE_ROLE_DEFAULT_MODE",
+        default_value = "Enforce",
+        value_enum,
+        value_name = "MODE"
+    )]
+    default_mode: ModeArg,
+
+    /// Form of the log: json for machines, text for people
+    #[arg(long, env = "INSTANCE_ROLE_LOG_FORMAT", default_value = "json", value_name = "FORMAT")]
+    log_format: LogFormat,
+
+    /// What is logged, in RUST_LOG's syntax: info, debug, warn,instance_role_controller=debug
+    #[arg(long, env = "INSTANCE_ROLE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum DeletionPolicyArg {
+    Detach,
+    Retain,
+    Restore,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum ModeArg {
+    Enforce,
+    Observe,
+}
+
+/// Runs the controller until it is asked to stop.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    telemetry::logs::init(args.log_format, &args.log_level)?;
+    anyhow::ensure!(
+        !args.leader_elect,
+        "--leader-elect is not there yet in this version: run one replica without it"
+    );
+    let metrics = Arc::new(Metrics::new(BUILD).context("the metrics cannot be declared")?);
+    let readiness = Readiness::new();
+    let awaited = Awaited {
+        aws: readiness.check("aws", "AWS credentials are awaited"),
+        kubernetes: readiness.check("kubernetes", "the API server and the CRDs are awaited"),
+    };
+    let stop = stopped_by_signal()?;
+    let ended = |stop: &watch::Receiver<bool>| {
+        let mut stop = stop.clone();
+        async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    };
+    let serving = [
+        telemetry::serve_metrics(&args.metrics_bind_address, Arc::clone(&metrics), ended(&stop)).await?,
+        telemetry::serve_health(&args.health_probe_bind_address, Arc::clone(&readiness), ended(&stop))
+            .await?,
+    ];
+    let clients = clients().await?;
+    let environment = Environment::load().await?;
+    tracing::info!(version = BUILD.version, commit = BUILD.commit, dry_run = args.dry_run, "starting");
+    let pod = std::env::var("POD_NAME").ok();
+    controller::run(settings(args), clients, environment, awaited, metrics, pod, stop).await;
+    for server in serving.into_iter().flatten() {
+        server.stopped().await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn settings(args: RunArgs) -> Settings {
+    Settings {
+        resync: args.resync_interval,
+        dry_run: args.dry_run,
+        default_mode: match args.default_mode {
+            ModeArg::Enforce => Mode::Enforce,
+            ModeArg::Observe => Mode::Observe,
+        },
+        default_deletion_policy: match args.default_deletion_policy {
+            DeletionPolicyArg::Detach => DeletionPolicy::Detach,
+            DeletionPolicyArg::Retain => DeletionPolicy::Retain,
+            DeletionPolicyArg::Restore => DeletionPolicy::Restore,
+        },
+        share: args.aws_budget_share,
+        limits: args.aws_budget.into_iter().collect(),
+        concurrency: args.max_concurrent_reconciles,
+        namespaces: args.watch_namespace,
+        selector: args.selector,
+    }
+}
+
+/// Two clients: kube 5 sets no time-out on reads and retries some errors for minutes by itself; both are ours to decide.
+async fn clients() -> anyhow::Result<Clients> {
+    let mut config = Config::infer()
+        .await
+        .context("no cluster: set KUBECONFIG, or run in a pod with a service account")?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.default_retry = false;
+    // A watch is renewed by the server within 290 s.
+    config.read_timeout = Some(Duration::from_secs(300));
+    config.reset_reader_on_write = true;
+    let client =
+        |config: Config| Client::try_from(config).context("the cluster's configuration cannot be used");
+    let watch = client(config.clone())?;
+    config.read_timeout = Some(Duration::from_secs(15));
+    Ok(Clients { watch, request: client(config)? })
+}
+
+/// The first SIGTERM or SIGINT asks to stop; a second one ends the process at once.
+fn stopped_by_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    let listen = |kind| signal(kind).context("signals cannot be received");
+    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        either(&mut term, &mut int).await;
+        tracing::info!("asked to stop: no new work, a write in flight is let finish");
+        let _ = stop.send(true);
+        either(&mut term, &mut int).await;
+        tracing::warn!("asked again: stopping at once");
+        std::process::exit(1);
+    });
+    Ok(stopped)
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}

@@ -1,0 +1,88 @@
+//! How the values of flags are read.
+
+use std::time::Duration;
+
+use crate::api::binding::Operation;
+use crate::ec2::budget::Limit;
+
+/// A duration such as `500ms`, `10s` or `5m`; not zero.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let form = "a duration such as 500ms, 10s or 5m";
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err(format!("it must be more than zero: {form}")),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; expected {form}")),
+    }
+}
+
+/// A share: above 0, at most 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        Ok(_) | Err(_) => Err("expected a number above 0 and at most 1, such as 0.5".into()),
+    }
+}
+
+/// `Operation=burst,per_second`.
+pub fn budget(text: &str) -> Result<(Operation, Limit), String> {
+    let form = "expected Operation=burst,per_second, such as AssociateIamInstanceProfile=200,10";
+    let (operation, numbers) = text.split_once('=').ok_or(form)?;
+    let operation = match operation {
+        "AssociateIamInstanceProfile" => Operation::AssociateIamInstanceProfile,
+        "ReplaceIamInstanceProfileAssociation" => Operation::ReplaceIamInstanceProfileAssociation,
+        "DisassociateIamInstanceProfile" => Operation::DisassociateIamInstanceProfile,
+        other => {
+            return Err(format!(
+                "unknown operation {other}: it is AssociateIamInstanceProfile, ReplaceIamInstanceProfileAssociation or DisassociateIamInstanceProfile"
+            ));
+        }
+    };
+    let (burst, per_second) = numbers.split_once(',').ok_or(form)?;
+    let number =
+        |text: &str| text.trim().parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0).ok_or(form);
+    let burst = number(burst)?;
+    if burst < 1.0 {
+        return Err(format!("burst must be at least 1; {form}"));
+    }
+    Ok((operation, Limit { burst, per_second: number(per_second)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["", "0s", "5", "-1s", "soon"] {
+            assert!(duration(bad).unwrap_err().contains("such as 500ms"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_are_above_zero_and_at_most_one() {
+        assert_eq!(share("0.5"), Ok(0.5));
+        for bad in ["0", "1.1", "-1", "NaN", "half", ""] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn budgets_name_an_operation_and_two_numbers() {
+        let (operation, limit) = budget("ReplaceIamInstanceProfileAssociation=150,15").unwrap();
+        assert_eq!(
+            (operation, limit),
+            (Operation::ReplaceIamInstanceProfileAssociation, Limit { burst: 150.0, per_second: 15.0 })
+        );
+        for bad in [
+            "",
+            "Replace=1,1",
+            "AssociateIamInstanceProfile=1",
+            "AssociateIamInstanceProfile=0,1",
+            "AssociateIamInstanceProfile=1,NaN",
+        ] {
+            assert!(budget(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! One write to EC2: its turn, its intent, the call, and what became of it.
+//!
+//! Intent before effect: before the call its entry stands in `status.changes`, written with the resourceVersion
+//! of the object that was judged. So a crash leaves a trace, a newer spec stops the write, and a process whose
+//! successor has already acted on the object is refused by the API server before it reaches AWS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::bindings::Key;
+use super::context::Context;
+use super::events::Tale;
+use super::kubernetes;
+use super::reconcile::Subject;
+use super::report;
+use crate::api::InstanceRoleBinding;
+use crate::api::binding::{InstanceRoleBindingStatus, Operation};
+use crate::decide::{Association, Cause, Decision, TroubleKind, Write};
+use crate::ec2::turns::{Class, Turn};
+use crate::ec2::{Connection, Error, Meaning, Reply};
+use crate::ids::InstanceId;
+use crate::telemetry::MutationResult;
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It was called, well or badly; the object stands as returned, its status one patch behind.
+    Called,
+    /// Its turn has not come; so long it takes.
+    Waits(Duration),
+}
+
+/// The operation's name at EC2.
+pub fn name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::AssociateIamInstanceProfile => "AssociateIamInstanceProfile",
+        Operation::ReplaceIamInstanceProfileAssociation => "ReplaceIamInstanceProfileAssociation",
+        Operation::DisassociateIamInstanceProfile => "DisassociateIamInstanceProfile",
+    }
+}
+
+/// Carries out a decision to write; `status` tells of it. `subject.object` and its status are brought along.
+pub async fn act(
+    ctx: &Arc<Context>,
+    subject: &mut Subject,
+    write: &Write,
+    decision: &Decision,
+    mut status: InstanceRoleBindingStatus,
+) -> Result<Outcome, kubernetes::Error> {
+    let operation = write.operation();
+    if let Turn::Later(wait) =
+        ctx.turn(&subject.connection.place, operation, &subject.key, class(subject, decision))
+    {
+        return Ok(Outcome::Waits(wait));
+    }
+    if let Write::Disassociate { then: Some(profile), .. } = write
+        && let Err(error) =
+            subject.connection.fleet.ec2().would_associate(&subject.desired.instance, profile).await
+        && is_refusal(&error)
+    {
+        tracing::info!(%error, "the second half of the swap would be refused, so the first is not begun");
+        ctx.memory.failed(&subject.uid, error.trouble(), Timestamp::now());
+        return Ok(Outcome::Called);
+    }
+    report::intend(&mut status, write, Timestamp::now());
+    subject.object = Arc::new(ctx.kubernetes.patch_status(&subject.object, &status).await?);
+    subject.status = status;
+    let result = send(&subject.connection, &subject.desired.instance, write).await;
+    conclude(ctx, subject, write, decision, result);
+    Ok(Outcome::Called)
+}
+
+/// A dry run only ever stops a write by a refusal that the write itself would meet.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.meaning(), Meaning::Denied | Meaning::ProfileUnknown)
+}
+
+fn class(subject: &Subject, decision: &Decision) -> Class {
+    let second_half = subject
+        .status
+        .changes
+        .first()
+        .is_some_and(|c| c.operation == Operation::DisassociateIamInstanceProfile)
+        && matches!(&decision.step, crate::decide::Step::Write(Write::Associate { .. }));
+    match decision.plan.first().map(|(_, cause)| *cause) {
+        _ if second_half => Class::SecondHalf,
+        Some(Cause::DriftDetected | Cause::ProfileRecreated) => Class::Drift,
+        Some(Cause::Declared | Cause::Deleted) | None => Class::Asked,
+    }
+}
+
+async fn send(connection: &Connection, instance: &InstanceId, write: &Write) -> Result<Reply, Error> {
+    let ec2 = connection.fleet.ec2();
+    match write {
+        Write::Associate { profile } => ec2.associate(instance, profile).await,
+        Write::Replace { association, profile, .. } => ec2.replace(association, profile).await,
+        Write::Disassociate { association, .. } => ec2.disassociate(association).await,
+    }
+}
+
+fn conclude(
+    ctx: &Context,
+    subject: &mut Subject,
+    write: &Write,
+    decision: &Decision,
+    result: Result<Reply, Error>,
+) {
+    let now = Timestamp::now();
+    let (fleet, id, operation) = (&subject.connection.fleet, &subject.desired.instance, write.operation());
+    match result {
+        Ok(reply) => {
+            fleet.wrote(id, &reply, now);
+            report::complete(&mut subject.status, reply.request_id.as_deref());
+            ctx.metrics.mutation(name(operation), MutationResult::Success);
+            if unchanged(write, reply.association.as_ref()) {
+                ctx.memory.failed(&subject.uid, TroubleKind::Unchanged, now);
+            } else {
+                ctx.memory.healed(&subject.uid);
+            }
+            tell(ctx, &subject.object, &subject.key, subject, write, decision, &reply);
+        }
+        Err(error) => {
+            let unknown = error.outcome_unknown();
+            if unknown {
+                fleet.wrote_perhaps(id, now);
+            } else {
+                report::withdraw(&mut subject.status);
+            }
+            ctx.metrics.mutation(name(operation), mutation_result(&error));
+            tracing::info!(operation = name(operation), code = error.code(), unknown, %error, "EC2 did not carry out the change");
+            match error.meaning() {
+                Meaning::Throttled => ctx.throttled(&subject.connection.place, operation),
+                _ if unknown => {
+                    ctx.memory.failed(&subject.uid, TroubleKind::OutcomeUnknown(error.to_string()), now)
+                }
+                _ => ctx.memory.failed(&subject.uid, error.trouble(), now),
+            }
+            // Whatever the refusal, what was known is out of date.
+            subject.look_again = true;
+        }
+    }
+}
+
+/// Replace with the profile that EC2 thinks is there already answers with the same association (aws-semantics 1.3).
+fn unchanged(write: &Write, reply: Option<&Association>) -> bool {
+    matches!((write, reply), (Write::Replace { association, .. }, Some(row)) if row.id == *association)
+}
+
+fn mutation_result(error: &Error) -> MutationResult {
+    match error.meaning() {
+        _ if error.outcome_unknown() => MutationResult::Unknown,
+        Meaning::Denied | Meaning::Credentials => MutationResult::Denied,
+        Meaning::Throttled => MutationResult::Throttled,
+        Meaning::Unavailable | Meaning::Unexpected => MutationResult::Failed,
+        Meaning::Overtaken
+        | Meaning::ProfileUnknown
+        | Meaning::InstanceUnknown
+        | Meaning::InstanceMalformed
+        | Meaning::InstanceState
+        | Meaning::Protected
+        | Meaning::NoSuchEntity
+        | Meaning::DryRunPassed => MutationResult::Refused,
+    }
+}
+
+/// One log line and one Event for each change of the cloud: the audit trail.
+fn tell(
+    ctx: &Context,
+    object: &InstanceRoleBinding,
+    key: &Key,
+    subject: &Subject,
+    write: &Write,
+    decision: &Decision,
+    reply: &Reply,
+) {
+    let (from, to) = (write.from(), write.to());
+    let request_id = reply.request_id.as_deref().unwrap_or("unknown");
+    let cause = decision.plan.first().map_or("Declared", |(_, cause)| cause.as_str());
+    let association = reply.association.as_ref().map(|a| a.id.as_str()).unwrap_or_default();
+    let (instance, place) = (&subject.desired.instance, &subject.connection.place);
+    tracing::info!(
+        binding = %key, %instance, region = %place.region, account = %place.account, operation = name(write.operation()),
+        from = from.as_str(), to = to.as_str(), cause, association, request_id, "instance profile changed"
+    );
+    let (reason, note) = match write {
+        Write::Associate { profile } => {
+            ("Associated", format!("attached {} to {instance} ({association})", profile.as_str()))
+        }
+        Write::Replace { from, profile, .. } => (
+            "Replaced",
+            format!("replaced {} by {} on {instance} ({association})", from.as_str(), profile.as_str()),
+        ),
+        Write::Disassociate { from, then: None, .. } => {
+            ("Disassociated", format!("took {} off {instance}", from.as_str()))
+        }
+        Write::Disassociate { from, then: Some(next), .. } => {
+            ("Disassociated", format!("took {} off {instance}, to attach {}", from.as_str(), next.as_str()))
+        }
+    };
+    let note = format!("{note}; cause {cause}, request {request_id}");
+    let profile = Some(to.profile().or(from.profile()).map_or("none", |p| p.as_str()).to_owned());
+    ctx.events.tell(object, Tale { warning: false, reason, action: name(write.operation()), note, profile });
+    if subject.was_running && matches!(write, Write::Disassociate { then: Some(_), .. }) {
+        let note = format!(
+            "{instance} was stuck in transition and refused to be replaced, so its association was taken off while running"
+        );
+        ctx.events.tell(
+            object,
+            Tale {
+                warning: true,
+                reason: "StuckAssociationCleared",
+                action: name(write.operation()),
+                note,
+                profile: None,
+            },
+        );
+    }
+}

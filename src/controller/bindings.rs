@@ -1,0 +1,258 @@
+//! The bindings of the cluster, and which of them name the same instance.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::channel::mpsc;
+use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
+
+use crate::api::InstanceRoleBinding;
+use crate::api::condition::{self, ConditionType};
+use crate::decide::Reason;
+use crate::ids::{InstanceId, Region};
+use crate::telemetry::{BindingCount, Metrics};
+
+/// A binding's namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Key {
+    pub fn of(binding: &InstanceRoleBinding) -> Self {
+        Self { namespace: binding.namespace().unwrap_or_default(), name: binding.name_any() }
+    }
+
+    fn object(&self) -> ObjectRef<InstanceRoleBinding> {
+        ObjectRef::new(&self.name).within(&self.namespace)
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// An instance in a Region.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Spot {
+    pub region: Region,
+    pub instance: InstanceId,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    spots: HashMap<Key, Spot>,
+    keys: HashMap<Spot, Vec<Key>>,
+    /// While a list is being read again, by watch: what it has shown so far.
+    listings: HashMap<Scope, HashSet<Key>>,
+}
+
+/// What one watch sees: a namespace, or all of them.
+pub type Scope = Option<String>;
+
+/// One watch: what it has seen, and whom to wake for it.
+#[derive(Debug)]
+pub struct Shard {
+    pub store: Store<InstanceRoleBinding>,
+    pub wake: mpsc::UnboundedSender<ObjectRef<InstanceRoleBinding>>,
+}
+
+/// What a change of the set of bindings means for the fleet views.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interest {
+    /// A binding names this instance.
+    Begun(Spot),
+    /// No binding names it any more.
+    Ended(Spot),
+}
+
+/// The bindings as last seen, by name and by instance.
+#[derive(Debug)]
+pub struct Bindings {
+    shards: HashMap<Scope, Shard>,
+    own_region: Region,
+    index: Mutex<Index>,
+}
+
+impl Bindings {
+    /// Over stores that [`Self::follow`] is called along with.
+    pub fn new(shards: HashMap<Scope, Shard>, own_region: Region) -> Self {
+        Self { shards, own_region, index: Mutex::default() }
+    }
+
+    fn shard(&self, namespace: &str) -> Option<&Shard> {
+        self.shards.get(&None).or_else(|| self.shards.get(&Some(namespace.to_owned())))
+    }
+
+    /// The binding as last seen.
+    pub fn get(&self, key: &Key) -> Option<Arc<InstanceRoleBinding>> {
+        self.shard(&key.namespace)?.store.get(&key.object())
+    }
+
+    /// The Region of a binding: its own, or the controller's.
+    pub fn spot(&self, binding: &InstanceRoleBinding) -> Option<Spot> {
+        let region = match &binding.spec.region {
+            Some(region) => Region::parse(region).ok()?,
+            None => self.own_region.clone(),
+        };
+        Some(Spot { region, instance: InstanceId::parse(&binding.spec.instance_id).ok()? })
+    }
+
+    /// All bindings that name this instance.
+    pub fn at(&self, spot: &Spot) -> Vec<Arc<InstanceRoleBinding>> {
+        let keys = self.index().keys.get(spot).cloned().unwrap_or_default();
+        keys.iter().filter_map(|key| self.get(key)).collect()
+    }
+
+    /// The instances of a Region that bindings name.
+    pub fn in_region(&self, region: &Region) -> Vec<InstanceId> {
+        self.index()
+            .keys
+            .keys()
+            .filter(|spot| spot.region == *region)
+            .map(|spot| spot.instance.clone())
+            .collect()
+    }
+
+    /// Whether any binding declares a profile, so that IAM is worth asking.
+    pub fn want_profiles(&self) -> bool {
+        self.shards
+            .values()
+            .any(|s| s.store.find(|binding| binding.spec.instance_profile.none.is_none()).is_some())
+    }
+
+    /// Has a binding looked at again.
+    pub fn wake(&self, key: &Key) {
+        // Nobody listens any more: the process is ending.
+        if let Some(shard) = self.shard(&key.namespace) {
+            let _ = shard.wake.unbounded_send(key.object());
+        }
+    }
+
+    /// Has all bindings of an instance looked at again.
+    pub fn wake_at(&self, spot: &Spot) {
+        let keys = self.index().keys.get(spot).cloned().unwrap_or_default();
+        keys.iter().for_each(|key| self.wake(key));
+    }
+
+    /// Follows the watch; the store has taken the event in already.
+    pub fn follow(&self, scope: &Scope, event: &Event<InstanceRoleBinding>) -> Vec<Interest> {
+        match event {
+            Event::Init => {
+                self.index().listings.insert(scope.clone(), HashSet::new());
+                Vec::new()
+            }
+            Event::InitApply(binding) => {
+                if let Some(seen) = self.index().listings.get_mut(scope) {
+                    seen.insert(Key::of(binding));
+                }
+                self.applied(binding)
+            }
+            Event::InitDone => {
+                let mut index = self.index();
+                let seen = index.listings.remove(scope).unwrap_or_default();
+                let ours = |key: &&Key| scope.as_ref().is_none_or(|namespace| *namespace == key.namespace);
+                let gone: Vec<Key> =
+                    index.spots.keys().filter(ours).filter(|key| !seen.contains(key)).cloned().collect();
+                drop(index);
+                gone.iter().flat_map(|key| self.deleted(key)).collect()
+            }
+            Event::Apply(binding) => {
+                let interest = self.applied(binding);
+                self.wake_rivals(&Key::of(binding));
+                interest
+            }
+            Event::Delete(binding) => self.deleted(&Key::of(binding)),
+        }
+    }
+
+    fn applied(&self, binding: &InstanceRoleBinding) -> Vec<Interest> {
+        let Some(spot) = self.spot(binding) else { return Vec::new() };
+        let key = Key::of(binding);
+        let mut index = self.index();
+        if index.spots.get(&key) == Some(&spot) {
+            return Vec::new();
+        }
+        // A binding deleted and made again under its name while nobody watched may name another instance.
+        let mut interest = Self::forget(&mut index, &key);
+        index.spots.insert(key.clone(), spot.clone());
+        index.keys.entry(spot.clone()).or_default().push(key);
+        interest.push(Interest::Begun(spot));
+        interest
+    }
+
+    fn deleted(&self, key: &Key) -> Vec<Interest> {
+        let mut index = self.index();
+        let spot = index.spots.get(key).cloned();
+        let interest = Self::forget(&mut index, key);
+        drop(index);
+        if let Some(spot) = spot {
+            self.wake_at(&spot);
+        }
+        interest
+    }
+
+    fn forget(index: &mut Index, key: &Key) -> Vec<Interest> {
+        let Some(spot) = index.spots.remove(key) else { return Vec::new() };
+        let Some(keys) = index.keys.get_mut(&spot) else { return Vec::new() };
+        keys.retain(|k| k != key);
+        if !keys.is_empty() {
+            return Vec::new();
+        }
+        index.keys.remove(&spot);
+        vec![Interest::Ended(spot)]
+    }
+
+    /// What becomes of one binding of an instance concerns the others.
+    fn wake_rivals(&self, key: &Key) {
+        let index = self.index();
+        let rivals = index.spots.get(key).and_then(|spot| index.keys.get(spot)).into_iter().flatten();
+        rivals.filter(|rival| *rival != key).for_each(|rival| self.wake(rival));
+    }
+
+    /// Counts the bindings by condition, for the metrics. Reasons of others than us are not told apart.
+    pub fn count(&self, metrics: &Metrics) {
+        let mut counts: BTreeMap<(ConditionType, &str, &str), usize> = BTreeMap::new();
+        for binding in self.shards.values().flat_map(|shard| shard.store.state()) {
+            let conditions = binding.status.iter().flat_map(|status| status.conditions.iter());
+            for condition in conditions {
+                let Some(type_) = ConditionType::ALL.into_iter().find(|t| t.as_str() == condition.type_)
+                else {
+                    continue;
+                };
+                let reason = Reason::ALL
+                    .into_iter()
+                    .map(Reason::as_str)
+                    .find(|r| *r == condition.reason)
+                    .unwrap_or("Other");
+                let status =
+                    ["True", "False"].into_iter().find(|s| *s == condition.status).unwrap_or("Unknown");
+                *counts.entry((type_, status, reason)).or_default() += 1;
+            }
+        }
+        metrics.bindings(counts.into_iter().map(|((type_, status, reason), count)| BindingCount {
+            condition: type_.as_str(),
+            status,
+            reason,
+            count,
+        }));
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a binding's status says of its present spec that the instance agrees with it.
+pub fn is_settled(binding: &InstanceRoleBinding) -> bool {
+    binding.status.as_ref().is_some_and(|status| {
+        status.observed_generation == binding.metadata.generation
+            && condition::is_true(&status.conditions, ConditionType::Ready)
+            && condition::is_true(&status.conditions, ConditionType::Synced)
+    })
+}

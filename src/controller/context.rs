@@ -1,0 +1,180 @@
+//! What every pass works with.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+
+use super::bindings::{Bindings, Key};
+use super::events::Events;
+use super::kubernetes::Kubernetes;
+use super::memory::Memory;
+use crate::api::binding::{DeletionPolicy, Mode, Operation};
+use crate::decide::Place;
+use crate::ec2::budget::Limit;
+use crate::ec2::catalogue::LISTING;
+use crate::ec2::turns::{Class, Turn, Turns};
+use crate::ec2::{Cloud, Connection, fleet};
+use crate::ids::Region;
+use crate::telemetry::Metrics;
+
+/// How the controller was asked to work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often the associations are listed.
+    pub resync: Duration,
+    /// Decide and report everything, write nothing to AWS, add and drop no finalizer.
+    pub dry_run: bool,
+    /// The mode of bindings that leave it out.
+    pub default_mode: Mode,
+    /// The deletion policy of bindings that leave it out.
+    pub default_deletion_policy: DeletionPolicy,
+    /// The share of EC2's limits that may be used, above 0 up to 1.
+    pub share: f64,
+    /// Limits of accounts where AWS raised them.
+    pub limits: HashMap<Operation, Limit>,
+    /// How many bindings are looked at at the same time.
+    pub concurrency: u16,
+    /// The namespaces watched; empty: all.
+    pub namespaces: Vec<String>,
+    /// The label selector of the bindings watched.
+    pub selector: Option<String>,
+}
+
+impl Settings {
+    /// After how long without a good listing people are told that AWS is away: three passes, at least five minutes.
+    pub fn patience(&self) -> SignedDuration {
+        let passes =
+            SignedDuration::try_from(self.resync).unwrap_or(SignedDuration::from_mins(5)).saturating_mul(3);
+        passes.max(SignedDuration::from_mins(5))
+    }
+
+    fn limit(&self, operation: Operation) -> Limit {
+        let published = match operation {
+            Operation::AssociateIamInstanceProfile | Operation::DisassociateIamInstanceProfile => {
+                Limit::ASSOCIATE
+            }
+            Operation::ReplaceIamInstanceProfileAssociation => Limit::REPLACE,
+        };
+        self.limits.get(&operation).copied().unwrap_or(published).share(self.share)
+    }
+}
+
+/// The shortest pause between two passes.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The queue before one write bucket.
+type Queue = Turns<String, Key>;
+
+/// What every pass works with.
+#[derive(Debug)]
+pub struct Context {
+    pub settings: Settings,
+    pub bindings: Arc<Bindings>,
+    pub cloud: Cloud,
+    pub kubernetes: Kubernetes,
+    pub events: Events,
+    pub memory: Memory,
+    pub metrics: Arc<Metrics>,
+    turns: Mutex<HashMap<(Place, Operation), Queue>>,
+}
+
+impl Context {
+    pub fn new(
+        settings: Settings,
+        bindings: Arc<Bindings>,
+        cloud: Cloud,
+        kubernetes: Kubernetes,
+        events: Events,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            settings,
+            bindings,
+            cloud,
+            kubernetes,
+            events,
+            memory: Memory::default(),
+            metrics,
+            turns: Mutex::default(),
+        }
+    }
+
+    /// The connection to a Region; the first time, its view begins to be kept.
+    pub fn connect(self: &Arc<Self>, region: &Region) -> Connection {
+        let (connection, new) = self.cloud.connect(region);
+        if new {
+            self.bindings.in_region(region).iter().for_each(|id| connection.fleet.track(id));
+            tokio::spawn(Arc::clone(self).keep_looking(connection.clone()));
+        }
+        connection
+    }
+
+    /// Passes over a Region, one each resync interval, for ever.
+    async fn keep_looking(self: Arc<Self>, connection: Connection) {
+        let Connection { place, fleet, catalogue } = connection;
+        let view = format!("{}/{}", place.account, place.region);
+        self.metrics.list_wanted(&view);
+        let mut failing = false;
+        loop {
+            let began = Instant::now();
+            failing = fleet::look_around(&fleet, &view, &self.metrics, failing).await;
+            // After the listing, so that an association with a dead profile id is told by a later look at IAM.
+            if self.bindings.want_profiles() && catalogue.refresh(LISTING).await {
+                fleet.tell_differing(|row| catalogue.is_recreated(row));
+            }
+            self.bindings.count(&self.metrics);
+            tokio::time::sleep(self.settings.resync.saturating_sub(began.elapsed()).max(SHORTEST)).await;
+        }
+    }
+
+    /// Asks for a turn to write.
+    pub fn turn(&self, place: &Place, operation: Operation, key: &Key, class: Class) -> Turn {
+        let now = Instant::now();
+        let mut turns = self.turns();
+        let queue = turns
+            .entry((place.clone(), operation))
+            .or_insert_with(|| Turns::new(self.settings.limit(operation), now));
+        queue.ask(&key.namespace, key, class, now)
+    }
+
+    /// Wants no turn any more.
+    pub fn leave_queues(&self, key: &Key) {
+        self.turns().values_mut().for_each(|queue| queue.leave(key));
+    }
+
+    /// EC2 throttled a write of this kind.
+    pub fn throttled(&self, place: &Place, operation: Operation) {
+        if let Some(queue) = self.turns().get_mut(&(place.clone(), operation)) {
+            queue.throttled(Instant::now());
+        }
+    }
+
+    /// Whether EC2 throttles writes of this kind now.
+    pub fn is_throttled(&self, place: &Place, operation: Operation) -> bool {
+        self.turns().get(&(place.clone(), operation)).is_some_and(Queue::is_throttled)
+    }
+
+    /// Gives turns for the tokens there are: who may go now, and when to call again.
+    pub fn advance_queues(&self) -> (Vec<Key>, Duration) {
+        let now = Instant::now();
+        let (mut told, mut next) = (Vec::new(), Duration::from_millis(200));
+        let mut fullest: HashMap<Operation, f64> = HashMap::new();
+        for ((_, operation), queue) in self.turns().iter_mut() {
+            let (keys, wait) = queue.advance(now);
+            told.extend(keys);
+            next = next.min(wait);
+            let free = fullest.entry(*operation).or_insert(1.0);
+            *free = free.min(queue.free(now));
+        }
+        for (operation, free) in fullest {
+            self.metrics.budget(super::act::name(operation), free);
+        }
+        (told, next.max(Duration::from_millis(5)))
+    }
+
+    fn turns(&self) -> std::sync::MutexGuard<'_, HashMap<(Place, Operation), Queue>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,165 @@
+//! The writes to the API server: a finalizer, a status. Each carries the resourceVersion of the object that was
+//! judged, so a newer object refuses them, and the pass begins anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use super::bindings::Key;
+use crate::api::binding::InstanceRoleBindingStatus;
+use crate::api::condition::ConditionType;
+use crate::api::{FINALIZER, InstanceRoleBinding};
+use crate::telemetry::Metrics;
+
+/// The field manager of what we write. It never changes: fields belong to it.
+const MANAGER: &str = "instance-role-controller";
+/// How long a request may take.
+const REQUEST: Duration = Duration::from_secs(15);
+
+/// A write that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object has changed since it was judged, or is gone: look again.
+    #[error("the object has changed in the meantime")]
+    Conflict,
+    /// The API server did not answer in time.
+    #[error("the API server did not answer within {REQUEST:?}")]
+    Timeout,
+    /// It answered with an error.
+    #[error(transparent)]
+    Refused(#[from] kube::Error),
+}
+
+/// The API server.
+#[derive(Clone)]
+pub struct Kubernetes {
+    client: Client,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Kubernetes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kubernetes")
+    }
+}
+
+impl Kubernetes {
+    /// Writes by this client.
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics }
+    }
+
+    /// Brings the status of `judged` to `status`. The object as the API server has it then.
+    pub async fn patch_status(
+        &self,
+        judged: &InstanceRoleBinding,
+        status: &InstanceRoleBindingStatus,
+    ) -> Result<InstanceRoleBinding, Error> {
+        let key = Key::of(judged);
+        let body = json!({
+            "apiVersion": InstanceRoleBinding::api_version(&()),
+            "kind": InstanceRoleBinding::kind(&()),
+            "metadata": {"name": key.name, "namespace": key.namespace, "resourceVersion": judged.metadata.resource_version},
+            "status": status,
+        });
+        let api = self.api(&key);
+        let params = PatchParams::apply(MANAGER).force();
+        let written = self.request(api.patch_status(&key.name, &params, &Patch::Apply(&body))).await?;
+        match strays(&written, status) {
+            Value::Null => Ok(written),
+            // Server-side apply cannot take away what another manager left: that needs a patch by position.
+            patch => {
+                let patch: json_patch::Patch =
+                    serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
+                let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+                self.request(api.patch_status(&key.name, &params, &Patch::<()>::Json(patch))).await
+            }
+        }
+    }
+
+    /// Adds our finalizer.
+    pub async fn add_finalizer(&self, judged: &InstanceRoleBinding) -> Result<InstanceRoleBinding, Error> {
+        let all: Vec<&str> = judged.finalizers().iter().map(String::as_str).chain([FINALIZER]).collect();
+        self.set_finalizers(judged, &all).await
+    }
+
+    /// Removes our finalizer.
+    pub async fn remove_finalizer(&self, judged: &InstanceRoleBinding) -> Result<InstanceRoleBinding, Error> {
+        let others: Vec<&str> =
+            judged.finalizers().iter().map(String::as_str).filter(|f| *f != FINALIZER).collect();
+        self.set_finalizers(judged, &others).await
+    }
+
+    async fn set_finalizers(
+        &self,
+        judged: &InstanceRoleBinding,
+        finalizers: &[&str],
+    ) -> Result<InstanceRoleBinding, Error> {
+        let key = Key::of(judged);
+        let body = json!({"metadata": {"resourceVersion": judged.metadata.resource_version, "finalizers": finalizers}});
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        self.request(self.api(&key).patch(&key.name, &params, &Patch::Merge(&body))).await
+    }
+
+    fn api(&self, key: &Key) -> Api<InstanceRoleBinding> {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+
+    async fn request(
+        &self,
+        request: impl Future<Output = Result<InstanceRoleBinding, kube::Error>>,
+    ) -> Result<InstanceRoleBinding, Error> {
+        let result = tokio::time::timeout(REQUEST, request).await;
+        let status = match &result {
+            Ok(Ok(_)) => Some(200),
+            Ok(Err(kube::Error::Api(status))) => Some(status.code),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        self.metrics.kubernetes_request("PATCH", status);
+        match result {
+            Ok(Ok(mut object)) => {
+                trim(&mut object);
+                Ok(object)
+            }
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Err(Error::Conflict),
+            Ok(Err(error)) => Err(Error::Refused(error)),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+}
+
+/// Drops what nobody here reads: it is more than half of an object's memory.
+pub fn trim(binding: &mut InstanceRoleBinding) {
+    binding.metadata.managed_fields = None;
+    if let Some(annotations) = &mut binding.metadata.annotations {
+        annotations.retain(|name, _| name.starts_with("instancerole.dev/"));
+        if annotations.is_empty() {
+            binding.metadata.annotations = None;
+        }
+    }
+}
+
+/// A JSON patch that removes conditions of our types which `wanted` does not have; null if there are none.
+fn strays(written: &InstanceRoleBinding, wanted: &InstanceRoleBindingStatus) -> Value {
+    let there = written.status.iter().flat_map(|s| s.conditions.iter()).enumerate();
+    let ours = |type_: &str| ConditionType::ALL.iter().any(|t| t.as_str() == type_);
+    let mut stray: Vec<(usize, &str)> = there
+        .filter(|(_, c)| ours(&c.type_) && wanted.conditions.iter().all(|w| w.type_ != c.type_))
+        .map(|(at, c)| (at, c.type_.as_str()))
+        .collect();
+    if stray.is_empty() {
+        return Value::Null;
+    }
+    stray.reverse();
+    let mut patch = vec![
+        json!({"op": "test", "path": "/metadata/resourceVersion", "value": written.metadata.resource_version}),
+    ];
+    for (at, type_) in stray {
+        patch.push(json!({"op": "test", "path": format!("/status/conditions/{at}/type"), "value": type_}));
+        patch.push(json!({"op": "remove", "path": format!("/status/conditions/{at}")}));
+    }
+    Value::Array(patch)
+}

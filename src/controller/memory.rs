@@ -1,0 +1,188 @@
+//! What is remembered between passes and may be forgotten by a restart: failures, and when to look again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::decide::{Cadence, Reason, Trouble, TroubleKind};
+
+/// What a note is valid for: another spec or a new request ends every back-off.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Version {
+    pub uid: String,
+    pub generation: Option<i64>,
+    pub requested_at: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Note {
+    version: Version,
+    since: Option<Timestamp>,
+    trouble: Option<Trouble>,
+    poll: Option<Poll>,
+    errors: u32,
+}
+
+#[derive(Debug)]
+struct Poll {
+    reason: Reason,
+    interval: Duration,
+    due: Timestamp,
+}
+
+/// The notes of all bindings, by UID.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<HashMap<String, Note>>);
+
+impl Memory {
+    /// Opens the note of a binding; a note on another version of it is void.
+    pub fn open(&self, version: &Version, now: Timestamp) {
+        let mut notes = self.notes();
+        let note = notes.entry(version.uid.clone()).or_default();
+        if note.version != *version {
+            *note = Note { version: version.clone(), since: Some(now), ..Note::default() };
+        }
+    }
+
+    /// When this version of the binding was first seen, once: for the time that it took to converge.
+    pub fn take_since(&self, uid: &str) -> Option<Timestamp> {
+        self.notes().get_mut(uid)?.since.take()
+    }
+
+    /// Forgets a binding that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.notes().remove(uid);
+    }
+
+    /// The failure that has not healed yet.
+    pub fn trouble(&self, uid: &str) -> Option<Trouble> {
+        self.notes().get(uid)?.trouble.clone()
+    }
+
+    /// Notes a failure; the same kind again is left alone for longer.
+    pub fn failed(&self, uid: &str, kind: TroubleKind, now: Timestamp) {
+        let mut notes = self.notes();
+        let note = notes.entry(uid.to_owned()).or_default();
+        let before =
+            note.trouble.take().filter(|t| std::mem::discriminant(&t.kind) == std::mem::discriminant(&kind));
+        let count = before.as_ref().map_or(0, |t| t.count).saturating_add(1);
+        let retry_at = now + jittered(kind.hold_off(count), uid, count);
+        note.trouble = Some(Trouble { kind, since: before.map_or(now, |t| t.since), count, retry_at });
+    }
+
+    /// The failure has healed.
+    pub fn healed(&self, uid: &str) {
+        if let Some(note) = self.notes().get_mut(uid) {
+            note.trouble = None;
+        }
+    }
+
+    /// Whether the time has come that this binding asked to be looked at again.
+    pub fn is_due(&self, uid: &str, now: Timestamp) -> bool {
+        self.notes().get(uid).and_then(|note| note.poll.as_ref()).is_some_and(|poll| now >= poll.due)
+    }
+
+    /// When to look again while `reason` holds: the interval doubles from look to look, not from pass to pass.
+    /// `at_latest` draws the next look nearer.
+    pub fn next_look(
+        &self,
+        uid: &str,
+        reason: Reason,
+        at_latest: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let mut notes = self.notes();
+        let note = notes.entry(uid.to_owned()).or_default();
+        let Cadence::Poll { first, most } = reason.cadence() else {
+            note.poll = None;
+            return at_latest.map(|at| until(at, now));
+        };
+        let interval = match &note.poll {
+            Some(poll) if poll.reason == reason && now < poll.due => {
+                return Some(until(poll.due.min(at_latest.unwrap_or(poll.due)), now));
+            }
+            Some(poll) if poll.reason == reason => poll.interval.saturating_mul(2).min(most),
+            Some(_) | None => first,
+        };
+        let mut due = now
+            + jittered(SignedDuration::try_from(interval).unwrap_or(SignedDuration::from_mins(1)), uid, 0);
+        if let Some(at) = at_latest {
+            due = due.min(at.max(now));
+        }
+        note.poll = Some(Poll { reason, interval, due });
+        Some(until(due, now))
+    }
+
+    /// How long to wait after a pass that could not be finished, such as for an API server that is away.
+    pub fn after_error(&self, uid: &str) -> Duration {
+        let mut notes = self.notes();
+        let note = notes.entry(uid.to_owned()).or_default();
+        note.errors = note.errors.saturating_add(1);
+        Duration::from_millis(500).saturating_mul(1_u32 << note.errors.min(6)).min(Duration::from_secs(30))
+    }
+
+    /// A pass was finished.
+    pub fn went_well(&self, uid: &str) {
+        if let Some(note) = self.notes().get_mut(uid) {
+            note.errors = 0;
+        }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, HashMap<String, Note>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(50))
+}
+
+/// Up to a tenth more, by the UID, so that what failed together does not come back together.
+fn jittered(time: SignedDuration, uid: &str, count: u32) -> SignedDuration {
+    let hash = uid.bytes().fold(u64::from(count) + 17, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
+    let percent = i32::try_from(hash % 11).unwrap_or(0);
+    time.saturating_add(time.checked_div(100).unwrap_or_default().saturating_mul(percent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn version(generation: i64) -> Version {
+        Version { uid: "u".into(), generation: Some(generation), requested_at: None }
+    }
+
+    #[test]
+    fn failures_of_a_kind_are_left_alone_longer_and_an_edit_ends_that() {
+        let memory = Memory::default();
+        memory.open(&version(1), at(0));
+        memory.failed("u", TroubleKind::Denied("a".into()), at(0));
+        memory.failed("u", TroubleKind::Denied("b".into()), at(20));
+        let trouble = memory.trouble("u").unwrap();
+        assert_eq!((trouble.count, trouble.since), (2, at(0)));
+        assert!(trouble.retry_at >= at(50));
+        memory.failed("u", TroubleKind::Overtaken, at(60));
+        assert_eq!(memory.trouble("u").unwrap().count, 1);
+        memory.open(&version(2), at(61));
+        assert_eq!(memory.trouble("u"), None);
+    }
+
+    #[test]
+    fn the_interval_doubles_from_look_to_look_not_from_pass_to_pass() {
+        let memory = Memory::default();
+        memory.open(&version(1), at(0));
+        let first = memory.next_look("u", Reason::Associating, None, at(0)).unwrap();
+        assert!(first >= Duration::from_secs(1) && first <= Duration::from_millis(1100));
+        assert!(memory.next_look("u", Reason::Associating, None, at(0)).unwrap() <= first);
+        assert!(!memory.is_due("u", at(0)) && memory.is_due("u", at(2)));
+        assert!(memory.next_look("u", Reason::Associating, None, at(2)).unwrap() >= Duration::from_secs(2));
+        assert_eq!(memory.next_look("u", Reason::Associated, None, at(3)), None);
+        assert!(!memory.is_due("u", at(100)));
+    }
+}
