@@ -17,7 +17,7 @@ use super::reconcile::Subject;
 use super::report;
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{InstanceRoleBindingStatus, Operation};
-use crate::decide::{Association, Cause, Decision, TroubleKind, Write};
+use crate::decide::{Association, Cause, Decision, Evidence, TroubleKind, Write};
 use crate::ec2::turns::{Class, Turn};
 use crate::ec2::{Connection, Error, Meaning, Reply};
 use crate::ids::InstanceId;
@@ -138,7 +138,7 @@ fn conclude(
                 _ => ctx.memory.failed(&subject.uid, error.trouble(), now),
             }
             // Whatever the refusal, what was known is out of date.
-            subject.look_again = true;
+            subject.look_again = Evidence::ALL;
         }
     }
 }

@@ -115,13 +115,13 @@ fn past_change(change: &crate::api::binding::Change) -> Option<PastChange> {
     })
 }
 
-/// Until when looks may show the time before a change that status tells of. Another process may have made it.
-pub fn settles(history: &History, now: Timestamp) -> Option<Timestamp> {
+/// The newest change that status tells of, and until when looks may show the time before it.
+pub fn settles(history: &History, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
     let newest = history.newest()?;
     let for_long = if newest.confirmed { SETTLE } else { SETTLE_UNKNOWN };
-    // `at` is in whole seconds and from before the call was sent.
+    // `at` is in whole seconds and from before the call was sent, which takes at most five.
     let until = newest.at + for_long + SignedDuration::from_secs(6);
-    (newest.at <= now && until > now).then_some(until)
+    (newest.at <= now && until > now).then_some((newest.at, until))
 }
 
 /// The others for the same instance.

@@ -79,9 +79,9 @@ impl Memory {
         }
     }
 
-    /// Whether the time has come that this binding asked to be looked at again.
-    pub fn is_due(&self, uid: &str, now: Timestamp) -> bool {
-        self.notes().get(uid).and_then(|note| note.poll.as_ref()).is_some_and(|poll| now >= poll.due)
+    /// The reason for which this binding asked to be looked at again, if the time has come.
+    pub fn due(&self, uid: &str, now: Timestamp) -> Option<Reason> {
+        self.notes().get(uid)?.poll.as_ref().filter(|poll| now >= poll.due).map(|poll| poll.reason)
     }
 
     /// When to look again while `reason` holds: the interval doubles from look to look, not from pass to pass.
@@ -180,9 +180,9 @@ mod tests {
         let first = memory.next_look("u", Reason::Associating, None, at(0)).unwrap();
         assert!(first >= Duration::from_secs(1) && first <= Duration::from_millis(1100));
         assert!(memory.next_look("u", Reason::Associating, None, at(0)).unwrap() <= first);
-        assert!(!memory.is_due("u", at(0)) && memory.is_due("u", at(2)));
+        assert_eq!((memory.due("u", at(0)), memory.due("u", at(2))), (None, Some(Reason::Associating)));
         assert!(memory.next_look("u", Reason::Associating, None, at(2)).unwrap() >= Duration::from_secs(2));
         assert_eq!(memory.next_look("u", Reason::Associated, None, at(3)), None);
-        assert!(!memory.is_due("u", at(100)));
+        assert_eq!(memory.due("u", at(100)), None);
     }
 }

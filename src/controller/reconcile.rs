@@ -40,8 +40,8 @@ pub struct Subject {
     pub desired: Desired,
     pub spot: Spot,
     pub connection: Connection,
-    /// Something was refused, so what is known is out of date.
-    pub look_again: bool,
+    /// What is to be looked at again whatever is known, because it was asked for, is due, or is out of date.
+    pub look_again: Evidence,
     /// Whether the instance was seen running when the last decision was made.
     pub was_running: bool,
     /// The request for a look that this pass answers.
@@ -79,7 +79,11 @@ pub async fn reconcile(
     let mut subject = Subject {
         status: object.status.clone().unwrap_or_default(),
         heard: version.requested_at.filter(|_| asked),
-        look_again: asked || ctx.memory.is_due(&version.uid, now),
+        look_again: match (asked, ctx.memory.due(&version.uid, now)) {
+            (true, _) => Evidence::ALL,
+            (false, Some(reason)) => reason.evidence(),
+            (false, None) => Evidence::default(),
+        },
         uid: version.uid,
         was_running: false,
         key,
@@ -115,14 +119,8 @@ async fn pass(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Action, kuber
 async fn consider(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Known, kubernetes::Error> {
     let mut seen = Ok(());
     for round in 0..ROUNDS {
-        let mut evidence = Evidence::default();
-        if std::mem::take(&mut subject.look_again) {
-            evidence = Evidence {
-                associations: true,
-                instance: true,
-                profile: subject.object.metadata.deletion_timestamp.is_none(),
-            };
-        } else {
+        let mut evidence = std::mem::take(&mut subject.look_again);
+        if evidence == Evidence::default() {
             let mut known = judge(ctx, subject);
             match (&known.decision.step, &seen) {
                 (Step::Look(wanted), Ok(())) => evidence = *wanted,
@@ -142,6 +140,10 @@ async fn consider(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Known, ku
         let (looked, finalized) = tokio::join!(look(&connection, &desired, evidence), finalize(ctx, subject));
         finalized?;
         seen = looked.map_err(|error| error.trouble());
+        if seen.is_err() {
+            // A request is answered by a look, not by a failed one.
+            subject.heard = None;
+        }
         if let Err(kind) = &seen
             && !matches!(kind, TroubleKind::Throttled)
         {
@@ -159,8 +161,8 @@ fn judge(ctx: &Arc<Context>, subject: &Subject) -> Known {
     let resolution = connection.catalogue.resolve(&desired.declared);
     let with_status = with_status(object, &subject.status);
     let history = gather::history(&with_status, &resolution, &rivals);
-    if let Some(until) = gather::settles(&history, now) {
-        fleet.written_elsewhere(&desired.instance, until);
+    if let Some((at, until)) = gather::settles(&history, now) {
+        fleet.written_elsewhere(&desired.instance, at, until);
     }
     let observed = fleet.observed(&desired.instance, now);
     let leaving = gather::leaving(object, &rivals, &ctx.settings);

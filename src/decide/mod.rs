@@ -138,6 +138,11 @@ pub struct Evidence {
     pub profile: bool,
 }
 
+impl Evidence {
+    /// Everything.
+    pub const ALL: Self = Self { associations: true, instance: true, profile: true };
+}
+
 /// One change at EC2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {

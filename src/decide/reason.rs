@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Step;
+use super::{Evidence, Step};
 
 /// Why a binding is where it is. The names are stable API: they stand in conditions, Events and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,6 +131,37 @@ impl Reason {
     /// When to look again while this is the reason.
     pub fn cadence(self) -> Cadence {
         self.row().1
+    }
+
+    /// What to look at when its time has come.
+    pub fn evidence(self) -> Evidence {
+        let (associations, instance, profile) = match self {
+            Self::Associating | Self::Replacing | Self::Disassociating => (true, false, false),
+            Self::InstanceNotFound
+            | Self::InstancePending
+            | Self::InstanceStopping
+            | Self::WaitingForRunning => (false, true, false),
+            Self::ProfileNotPropagated => (true, false, false),
+            Self::ProfileNotFound | Self::RoleAmbiguous | Self::ProfileWithoutRole => (false, false, true),
+            Self::Associated
+            | Self::Disassociated
+            | Self::InstanceTerminated
+            | Self::InstanceProtected
+            | Self::ProfileRecreated
+            | Self::TrustPolicyBroken
+            | Self::NotAdopted
+            | Self::Conflict
+            | Self::NotAuthorized
+            | Self::AccessDenied
+            | Self::CredentialsUnavailable
+            | Self::Throttled
+            | Self::BudgetExhausted
+            | Self::AWSUnavailable
+            | Self::Suspended
+            | Self::ObserveOnly
+            | Self::RegionChanged => (true, true, true),
+        };
+        Evidence { associations, instance, profile }
     }
 
     /// What it means, for the documentation.
@@ -335,5 +366,39 @@ impl Step {
             Self::Refuse => Phase::Stalled,
             Self::Hold => Phase::Held,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_listed_once_under_its_own_name() {
+        for (i, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(format!("{reason:?}"), reason.as_str());
+            assert!(!Reason::ALL.iter().skip(i + 1).any(|other| other == reason));
+        }
+    }
+
+    /// The README's table is this file's table.
+    #[test]
+    fn readme_tells_each_reason_with_cause_and_cure() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(file).unwrap();
+        let mut table = String::from("\n| reason | what is | what to do |\n|---|---|---|\n");
+        for reason in Reason::ALL {
+            table += &format!("| `{}` | {} | {} |\n", reason.as_str(), reason.meaning(), reason.cure());
+        }
+        let (head, rest) = readme.split_once("same test -->").unwrap();
+        let (_, tail) = rest.split_once("<!-- /reasons -->").unwrap();
+        let wanted = format!("{head}same test -->{table}<!-- /reasons -->{tail}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(file, &wanted).unwrap();
+        }
+        assert!(
+            readme == wanted || std::env::var_os("UPDATE_DOCS").is_some(),
+            "README.md differs: UPDATE_DOCS=1 cargo test --lib readme"
+        );
     }
 }

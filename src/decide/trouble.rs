@@ -68,7 +68,8 @@ pub(super) fn temper(case: &Case<'_>, decision: Decision, now: Timestamp) -> Dec
     if let Some(back) = put_back(case, write, trouble, now) {
         return back.planning(decision.plan);
     }
-    if now >= trouble.retry_at {
+    // The same Replace would answer the same, so it is not repeated: what a person is told to do calls for another write.
+    if now >= trouble.retry_at && trouble.kind != TroubleKind::Unchanged {
         return decision;
     }
     told(case, write, trouble, now).planning(decision.plan)

@@ -43,6 +43,8 @@ struct Entry {
     view: Option<View>,
     instance: Option<(Instance, Timestamp)>,
     write: Option<LastWrite>,
+    /// When the newest write that is accounted for was begun or ended, whoever made it.
+    accounted: Option<Timestamp>,
     /// Whether the instance's state is looked at each pass, because somebody waits for it.
     awaited: bool,
 }
@@ -169,16 +171,17 @@ impl Fleet {
     pub fn wrote_perhaps(&self, id: &InstanceId, now: Timestamp) {
         if let Some(entry) = self.entries().get_mut(id) {
             let known = entry.ids();
-            entry.unproved(Some(known), now + SETTLE_UNKNOWN);
+            entry.unproved(Some(known), now, now + SETTLE_UNKNOWN);
         }
     }
 
-    /// Another process wrote, or this one before it was started: until `settles` a look may show the past.
-    pub fn written_elsewhere(&self, id: &InstanceId, settles: Timestamp) {
+    /// A write was begun at `at` by another process, or by this one before it was started: until `settles` a look
+    /// may show the past. Writes that this process made are accounted for already.
+    pub fn written_elsewhere(&self, id: &InstanceId, at: Timestamp, settles: Timestamp) {
         let mut entries = self.entries();
         let entry = entries.entry(id.clone()).or_default();
-        if entry.write.is_none() {
-            entry.unproved(None, settles);
+        if entry.accounted.is_none_or(|accounted| accounted < at) {
+            entry.unproved(None, at, settles);
         }
     }
 
@@ -441,7 +444,7 @@ impl Entry {
     fn wrote(&mut self, reply: Option<Association>, now: Timestamp) {
         let known = self.ids();
         let Some(reply) = reply else {
-            self.unproved(Some(known), now + SETTLE);
+            self.unproved(Some(known), now, now + SETTLE);
             return;
         };
         let before = self.view.take().map(|v| v.rows);
@@ -462,10 +465,12 @@ impl Entry {
             .filter(|id| *id != reply.id || matches!(rows, Rows::Leaving(_) | Rows::Bare))
             .collect();
         self.view = Some(View { rows, grade: Grade::Settled, began: now });
+        self.accounted = Some(now);
         self.write = Some(LastWrite { known: Some(known), settles: now + SETTLE, proved: true });
     }
 
-    fn unproved(&mut self, known: Option<Vec<AssociationId>>, settles: Timestamp) {
+    fn unproved(&mut self, known: Option<Vec<AssociationId>>, at: Timestamp, settles: Timestamp) {
+        self.accounted = Some(at);
         self.grade(Grade::Unsettled);
         self.write = Some(LastWrite { known, settles, proved: false });
     }
@@ -576,13 +581,13 @@ mod tests {
         let mut entry = Entry::default();
         entry.looked_up(vec![], at(0));
         let known = entry.ids();
-        entry.unproved(Some(known), at(1) + SETTLE_UNKNOWN);
+        entry.unproved(Some(known), at(1), at(1) + SETTLE_UNKNOWN);
         entry.looked_up(vec![], at(5));
         assert_eq!(seen(&entry, 5), (Rows::Bare, Grade::Unsettled));
         assert_eq!(seen(&entry, 32).1, Grade::Listing, "settled by now, but not looked at since");
         entry.looked_up(vec![], at(32));
         assert_eq!(seen(&entry, 32), (Rows::Bare, Grade::Settled));
-        entry.unproved(Some(vec![]), at(33) + SETTLE_UNKNOWN);
+        entry.unproved(Some(vec![]), at(33), at(33) + SETTLE_UNKNOWN);
         entry.looked_up(vec![Some(associated("1", "App"))], at(34));
         assert_eq!(seen(&entry, 34), (Rows::One(associated("1", "App")), Grade::Settled));
     }

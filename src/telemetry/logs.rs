@@ -100,7 +100,10 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
     if let Some(word) = bare_word(level) {
         return Err(bad(format!("`{word}` is not a level")));
     }
-    EnvFilter::builder().parse(level).map_err(|error| bad(error.to_string()))
+    // The library's own span says once more which object it is; who asks for it by name gets it.
+    let quiet =
+        if level.contains("kube_runtime") { level.to_owned() } else { format!("{level},kube_runtime=warn") };
+    EnvFilter::builder().parse(quiet).map_err(|error| bad(error.to_string()))
 }
 
 /// A part that is neither a level nor `target=level`. `RUST_LOG` reads such a word as a target with all its

@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a panic is how a test fails
 
 mod fixtures;
-
+mod model;
+mod properties;
 mod release;
 mod table;
 mod trouble;

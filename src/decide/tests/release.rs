@@ -28,6 +28,13 @@ fn put_over_old() -> Story {
         .deleted()
 }
 
+impl Story {
+    /// Where IAM may not be read, changes are noted by name.
+    fn by_name_alone(self) -> Self {
+        self.but(|s| s.history.changes[0].to = Carried::Profile(by_name(APP)))
+    }
+}
+
 /// What is attached is another profile now.
 fn instead(story: Story, name: &str) -> Story {
     story.but(|s| s.rows.clear()).carrying(name)
@@ -152,6 +159,11 @@ fn restore_on_running() {
         (
             "an earlier change of ours counts",
             restore().after_replacing(APP, OTHER).carrying(APP),
+            replace(APP, OLD),
+        ),
+        (
+            "put there by name, where IAM may not be read",
+            restore().by_name_alone().carrying(APP),
             replace(APP, OLD),
         ),
         (

@@ -445,6 +445,11 @@ fn profile_made_again_under_its_name() {
             refuse(Reason::ProfileRecreated),
         ),
         (
+            "it is not repeated, ever",
+            again().running().after_failing(TroubleKind::Unchanged, 1, minutes(60)).held_off_long_enough(),
+            refuse(Reason::ProfileRecreated),
+        ),
+        (
             "the person stopped the instance, as told",
             again().stopped().after_failing(TroubleKind::Unchanged, 9, minutes(1)),
             swap(APP, APP),
@@ -503,6 +508,13 @@ fn profile_that_iam_does_not_find() {
             "IAM does not answer",
             want(APP).running().resolved_as(Resolution::Unavailable("IAM: 503".into())),
             wait(Reason::AWSUnavailable),
+        ),
+        (
+            "IAM may not be asked about a role",
+            want(APP)
+                .running()
+                .resolved_as(Resolution::Denied("allow iam:ListInstanceProfilesForRole".into())),
+            refuse(Reason::AccessDenied),
         ),
         (
             "a role in two profiles is told, never guessed",

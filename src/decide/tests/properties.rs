@@ -1,0 +1,640 @@
+//! What holds in any world, and where the steps lead.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::fixtures::*;
+use super::model::{Event, Fault, Luck, Play, is_live};
+use crate::api::binding::{AdoptionPolicy, DeletionPolicy, Mode, Operation, WhenStopped};
+use crate::decide::*;
+
+// Any world at all.
+
+fn any_profile() -> impl Strategy<Value = &'static str> {
+    select(vec![APP, OLD, OTHER])
+}
+
+fn any_ref() -> impl Strategy<Value = ProfileRef> {
+    (any_profile(), any::<bool>()).prop_map(|(name, whole)| if whole { by_arn(name) } else { by_name(name) })
+}
+
+fn any_carried() -> impl Strategy<Value = Carried> {
+    prop_oneof![Just(Carried::Nothing), any_ref().prop_map(Carried::Profile)]
+}
+
+fn any_age() -> impl Strategy<Value = SignedDuration> {
+    select(vec![0, 1, 30, 119, 120, 121, 300, 301, 3_600]).prop_map(seconds)
+}
+
+fn any_row() -> impl Strategy<Value = Association> {
+    let state = select(vec![
+        "associating",
+        "associated",
+        "associated",
+        "disassociating",
+        "disassociated",
+        "reassociating",
+    ]);
+    (any_profile(), state, proptest::option::of(1_u8..3), any_age()).prop_map(|(name, state, made, age)| {
+        Association {
+            profile_id: made.map(|nth| profile_id(name, nth)),
+            since: noon() - age,
+            ..association(name, state)
+        }
+    })
+}
+
+fn any_rows() -> impl Strategy<Value = Vec<Association>> {
+    let few = prop_oneof![2 => 0..1_usize, 6 => 1..2_usize, 3 => 2..3_usize, 1 => 3..5_usize];
+    few.prop_flat_map(|n| proptest::collection::vec(any_row(), n)).prop_map(|mut rows| {
+        for (n, row) in rows.iter_mut().enumerate() {
+            row.id = association_id(&format!("{n}"));
+        }
+        rows
+    })
+}
+
+fn any_instance() -> impl Strategy<Value = Option<Instance>> {
+    let state = select(vec![
+        "running",
+        "running",
+        "running",
+        "stopped",
+        "stopped",
+        "pending",
+        "stopping",
+        "shutting-down",
+        "terminated",
+        "new",
+    ]);
+    let present = (state, proptest::bool::weighted(0.1))
+        .prop_map(|(state, managed)| Instance::Present { state: state.into(), managed });
+    proptest::option::weighted(
+        0.9,
+        prop_oneof![8 => present, 1 => Just(Instance::Absent), 1 => Just(Instance::Impossible)],
+    )
+}
+
+fn any_found() -> impl Strategy<Value = Resolution> {
+    let id = proptest::option::weighted(0.8, 1_u8..3);
+    let role = select(vec![None, Some(true), Some(true), Some(false)]);
+    (any_ref(), id, role, any_age()).prop_map(|(profile, id, has_role, age)| {
+        let id = id.map(|nth| profile_id(profile.name(), nth));
+        Resolution::Found(Target { profile, id, has_role, as_of: noon() - age })
+    })
+}
+
+fn any_resolution() -> impl Strategy<Value = Resolution> {
+    prop_oneof![
+        3 => Just(Resolution::NoProfile),
+        8 => any_found(),
+        1 => Just(Resolution::NotAsked),
+        1 => Just(Resolution::Unavailable("IAM: 503".into())),
+        1 => Just(Resolution::Denied("IAM: 403".into())),
+        1 => any_age().prop_map(|age| Resolution::Missing { told: "no App".into(), since: noon() - age }),
+        1 => Just(Resolution::Ambiguous(vec![arn(APP), arn(OLD)])),
+    ]
+}
+
+fn any_kind() -> impl Strategy<Value = TroubleKind> {
+    let words = || "no".to_owned();
+    select(vec![
+        TroubleKind::ProfileInvalid,
+        TroubleKind::Denied(words()),
+        TroubleKind::Credentials(words()),
+        TroubleKind::Protected(words()),
+        TroubleKind::Throttled,
+        TroubleKind::Overtaken,
+        TroubleKind::OutcomeUnknown(words()),
+        TroubleKind::Unavailable(words()),
+        TroubleKind::Unchanged,
+        TroubleKind::Unexpected(words()),
+    ])
+}
+
+fn any_trouble() -> impl Strategy<Value = Option<Trouble>> {
+    let one = (any_kind(), any_age(), 0_u32..6, any::<bool>()).prop_map(|(kind, age, count, due)| Trouble {
+        retry_at: if due { noon() } else { noon() + kind.hold_off(count) },
+        kind,
+        since: noon() - age,
+        count,
+    });
+    proptest::option::of(one)
+}
+
+fn any_change() -> impl Strategy<Value = PastChange> {
+    let operation = select(vec![
+        Operation::AssociateIamInstanceProfile,
+        Operation::ReplaceIamInstanceProfileAssociation,
+        Operation::DisassociateIamInstanceProfile,
+    ]);
+    (operation, any_carried(), any_carried(), any_age(), any::<bool>()).prop_map(
+        |(operation, from, to, age, confirmed)| PastChange {
+            operation,
+            from,
+            to,
+            at: noon() - age,
+            confirmed,
+        },
+    )
+}
+
+fn any_history() -> impl Strategy<Value = History> {
+    let place = prop_oneof![1 => Just(None), 8 => Just(Some(here())), 1 => Just(Some(elsewhere()))];
+    let note = || proptest::option::of(any_carried());
+    let changes = proptest::collection::vec(any_change(), 0..4);
+    (place, any::<bool>(), any::<bool>(), note(), note(), changes).prop_map(
+        |(place, adopted, was_in_sync, desired, previous, changes)| History {
+            place,
+            adopted,
+            was_in_sync,
+            desired,
+            previous,
+            changes,
+        },
+    )
+}
+
+fn any_leaving() -> impl Strategy<Value = Option<Leaving>> {
+    let successor = select(vec![
+        None,
+        None,
+        None,
+        Some(Successor::Done),
+        Some(Successor::Pending),
+        Some(Successor::Refused),
+    ]);
+    let (finalizer, forced) = (proptest::bool::weighted(0.9), proptest::bool::weighted(0.1));
+    let one =
+        (any_age(), finalizer, forced, successor).prop_map(|(age, has_finalizer, forced, successor)| {
+            Leaving { since: noon() - age, has_finalizer, forced, successor }
+        });
+    proptest::option::weighted(0.4, one)
+}
+
+fn any_spec() -> impl Strategy<Value = Desired> {
+    (
+        select(vec![Mode::Enforce, Mode::Enforce, Mode::Enforce, Mode::Observe]),
+        select(vec![AdoptionPolicy::Replace, AdoptionPolicy::OnlyIfNone]),
+        select(vec![WhenStopped::DetachThenAttach, WhenStopped::WaitForRunning]),
+        select(vec![DeletionPolicy::Detach, DeletionPolicy::Restore, DeletionPolicy::Retain]),
+        proptest::bool::weighted(0.1),
+    )
+        .prop_map(|(mode, adoption, when_stopped, deletion, suspend)| Desired {
+            mode,
+            adoption,
+            when_stopped,
+            deletion,
+            suspend,
+            ..want(APP).desired
+        })
+}
+
+fn any_story() -> impl Strategy<Value = Story> {
+    let grade =
+        proptest::option::weighted(0.9, select(vec![Grade::Listing, Grade::Unsettled, Grade::Settled]));
+    let standing = prop_oneof![8 => Just(Standing::Winner), 1 => Just(Standing::Loser { winner: None })];
+    (
+        (any_spec(), any_resolution(), any_history(), any_rows()),
+        (grade, any_age(), any_instance(), standing, any_trouble(), any_leaving()),
+    )
+        .prop_map(
+            |((desired, resolution, history, rows), (grade, age, instance, standing, trouble, leaving))| {
+                Story {
+                    desired: Desired {
+                        declared: if resolution == Resolution::NoProfile {
+                            Declared::NoProfile
+                        } else {
+                            desired.declared.clone()
+                        },
+                        ..desired
+                    },
+                    resolution,
+                    history,
+                    rows,
+                    grade,
+                    began: noon() - age,
+                    instance,
+                    standing,
+                    trouble,
+                    leaving,
+                    ..want(APP)
+                }
+            },
+        )
+}
+
+fn written(story: &Story) -> Option<Write> {
+    match story.decide().step {
+        Step::Write(write) => Some(write),
+        _ => None,
+    }
+}
+
+fn is_running(story: &Story) -> bool {
+    matches!(story.instance, Some(Instance::Present { state: InstanceState::Running, .. }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_world_has_the_same_answer(story in any_story()) {
+        prop_assert_eq!(story.decide(), story.clone().decide());
+    }
+
+    #[test]
+    fn the_order_of_rows_is_irrelevant(story in any_story(), turns in 0_usize..5) {
+        let decision = story.decide();
+        let mut other = story;
+        other.rows.reverse();
+        prop_assert_eq!(&other.decide(), &decision);
+        let turns = turns.min(other.rows.len());
+        other.rows.rotate_left(turns);
+        prop_assert_eq!(&other.decide(), &decision);
+    }
+
+    #[test]
+    fn nothing_is_detached_on_a_running_instance_where_replace_would_do(story in any_story()) {
+        let profile_declared = story.leaving.is_none() && story.resolution != Resolution::NoProfile;
+        if let (Some(Write::Disassociate { association, .. }), true) = (written(&story), profile_declared && is_running(&story)) {
+            let row = story.rows.iter().find(|row| row.id == association).unwrap();
+            let refusals = story.trouble.as_ref().filter(|t| t.kind == TroubleKind::Overtaken).map_or(0, |t| t.count);
+            let in_transition = matches!(row.state, AssociationState::Associating | AssociationState::Disassociating);
+            prop_assert!(in_transition && story.now.duration_since(row.since) > STUCK && refusals >= 3, "{:?}", row);
+        }
+    }
+
+    #[test]
+    fn on_a_stopped_instance_nothing_is_detached_for_a_profile_that_is_not_known_to_hold_a_role(story in any_story()) {
+        let swap = matches!(written(&story), Some(Write::Disassociate { then: Some(_), .. }));
+        if let (Resolution::Found(target), None, true, false) = (&story.resolution, &story.leaving, swap, is_running(&story)) {
+            prop_assert_eq!(target.has_role, Some(true));
+        }
+    }
+
+    #[test]
+    fn who_may_not_write_does_not(story in any_story()) {
+        let unknown = story.rows.iter().any(|row| matches!(row.state, AssociationState::Unknown(_)));
+        let takes_changes = matches!(
+            story.instance,
+            Some(Instance::Present { state: InstanceState::Running | InstanceState::Stopped, managed: false })
+        );
+        let lost = story.leaving.is_none() && story.standing != Standing::Winner;
+        let moved = story.history.place.as_ref().is_some_and(|place| *place != story.place);
+        let released = story.leaving.as_ref().is_some_and(|l| l.forced || !l.has_finalizer);
+        if !story.desired.writes() || unknown || !takes_changes || lost || moved || released || story.grade.is_none() {
+            prop_assert_eq!(written(&story), None);
+        }
+    }
+
+    #[test]
+    fn a_write_acts_on_what_is_there(story in any_story()) {
+        let row = |id| story.rows.iter().find(|row| row.id == id);
+        match written(&story) {
+            None => {}
+            Some(Write::Associate { .. }) => prop_assert!(!story.rows.iter().any(is_live)),
+            Some(Write::Replace { association, from, .. }) => {
+                let row = row(association).unwrap();
+                prop_assert!(is_live(row) && from.is_carried_by(row));
+            }
+            Some(Write::Disassociate { association, from, then }) => {
+                let row = row(association).unwrap();
+                prop_assert!(from.is_carried_by(row));
+                prop_assert!(is_live(row) || then.is_some() && !story.rows.iter().any(is_live), "a stuck one");
+            }
+        }
+    }
+
+    #[test]
+    fn a_deletion_takes_off_only_what_the_binding_put_there(story in any_story()) {
+        let off = match written(&story) {
+            Some(Write::Replace { from, .. } | Write::Disassociate { from, .. }) if story.leaving.is_some() => from,
+            _ => return Ok(()),
+        };
+        let is_off = |other: &ProfileRef| other.name() == off.name();
+        let history = &story.history;
+        let wanted = history.desired.as_ref().and_then(Carried::profile).is_some_and(is_off);
+        let asked = history.changes.iter().map(|c| c.to.profile().is_some_and(is_off)).collect::<Vec<_>>();
+        match story.desired.deletion {
+            DeletionPolicy::Detach => prop_assert!(wanted || asked.first() == Some(&true)),
+            DeletionPolicy::Restore => prop_assert!(asked.contains(&true) && history.previous.is_some()),
+            DeletionPolicy::Retain => prop_assert!(false, "Retain writes nothing"),
+        }
+    }
+
+    #[test]
+    fn the_finalizer_goes_by_a_settled_look_or_without_one(story in any_story()) {
+        let Step::Release(how) = story.decide().step else { return Ok(()) };
+        let leaving = story.leaving.as_ref().unwrap();
+        let restores = story.desired.deletion == DeletionPolicy::Restore;
+        let needs_no_look = !leaving.has_finalizer
+            || leaving.forced
+            || !story.desired.writes()
+            || story.desired.deletion == DeletionPolicy::Retain
+            || how == Farewell::HandedOver;
+        let unrecorded = restores && story.history.previous.is_none();
+        let gone = !matches!(
+            story.instance,
+            None | Some(Instance::Present {
+                state: InstanceState::Pending | InstanceState::Running | InstanceState::Stopping | InstanceState::Stopped | InstanceState::Unknown(_),
+                managed: false
+            })
+        );
+        prop_assert!(needs_no_look || unrecorded || gone || story.grade == Some(Grade::Settled), "{:?}", how);
+    }
+
+    #[test]
+    fn drift_is_a_conclusion_and_needs_a_settled_look(story in any_story()) {
+        if story.decide().plan.iter().any(|(_, cause)| *cause == Cause::DriftDetected) {
+            prop_assert!(story.history.was_in_sync && story.grade == Some(Grade::Settled));
+        }
+    }
+
+    #[test]
+    fn a_profile_id_is_called_dead_only_by_a_later_look_at_iam(story in any_story()) {
+        if story.decide().plan.iter().any(|(_, cause)| *cause == Cause::ProfileRecreated) {
+            let Resolution::Found(target) = &story.resolution else { panic!("no target") };
+            prop_assert!(target.as_of > story.began);
+        }
+    }
+
+    #[test]
+    fn reading_plans_what_enforcing_would_do(mut story in any_story()) {
+        (story.trouble, story.leaving, story.standing) = (None, None, Standing::Winner);
+        let with = |mode, suspend| {
+            let mut story = story.clone();
+            (story.desired.mode, story.desired.suspend) = (mode, suspend);
+            story.decide()
+        };
+        let due = with(Mode::Enforce, false);
+        for read_only in [with(Mode::Observe, false), with(Mode::Enforce, true)] {
+            prop_assert_eq!(&read_only.plan, &due.plan);
+            prop_assert_eq!(read_only.in_sync, due.in_sync);
+            prop_assert!(matches!(due.step, Step::Write(_)) || read_only == due);
+        }
+    }
+
+    #[test]
+    fn the_plan_begins_with_the_write_and_has_two_entries_only_for_a_swap(story in any_story()) {
+        let decision = story.decide();
+        prop_assert!(decision.plan.len() <= 2);
+        if let [_, (second, _)] = decision.plan[..] {
+            prop_assert_eq!(second, Operation::AssociateIamInstanceProfile);
+        }
+        if let Step::Write(write) = &decision.step {
+            prop_assert_eq!(decision.plan.first().map(|(first, _)| *first), Some(write.operation()));
+        }
+        if !decision.plan.is_empty() {
+            prop_assert_eq!(decision.in_sync, Some(false));
+        }
+        prop_assert_eq!(decision.step == Step::Converged, decision.in_sync == Some(true) && decision.reason != Reason::ProfileWithoutRole);
+    }
+
+    /// The two lists of `api.md`, "being told".
+    #[test]
+    fn who_waits_for_the_world_is_reconciling_and_who_needs_a_person_is_stalled(story in any_story()) {
+        use Reason::*;
+        let decision = story.decide();
+        let phase = decision.step.phase();
+        match decision.reason {
+            InstancePending | InstanceStopping | WaitingForRunning | ProfileNotPropagated | Throttled | BudgetExhausted
+            | Associating | Replacing => prop_assert_eq!(phase, Phase::Reconciling),
+            Conflict | NotAuthorized | AccessDenied | ProfileWithoutRole | ProfileRecreated | RoleAmbiguous | NotAdopted | ObserveOnly
+            | InstanceTerminated | InstanceProtected | RegionChanged | TrustPolicyBroken | CredentialsUnavailable => prop_assert_eq!(phase, Phase::Stalled),
+            Associated => prop_assert_eq!(phase, Phase::Done),
+            Disassociated => prop_assert_eq!(phase, Phase::Done),
+            Disassociating => prop_assert_eq!(phase, Phase::Reconciling),
+            Suspended => prop_assert_eq!(phase, Phase::Held),
+            // Both, by its age, or where no instance can ever have the id, or EC2 refuses what no version should send.
+            ProfileNotFound | InstanceNotFound | AWSUnavailable => prop_assert!(matches!(phase, Phase::Reconciling | Phase::Stalled)),
+        }
+    }
+
+    #[test]
+    fn times_out_of_this_world_do_no_harm(story in any_story(), seconds in select(vec![i64::MIN / 2, 0, i64::MAX / 2])) {
+        let mut story = story;
+        let now = Timestamp::from_second(seconds).unwrap_or(if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX });
+        for row in &mut story.rows {
+            row.since = Timestamp::MAX;
+        }
+        story.now = now;
+        story.decide();
+        story.began = Timestamp::MIN;
+        story.now = Timestamp::MIN;
+        story.decide();
+    }
+}
+
+// Where the steps lead.
+
+fn any_fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        6 => Just(Fault::Nothing),
+        1 => Just(Fault::ProfileMissing),
+        1 => Just(Fault::ProfileWithoutRole),
+        1 => Just(Fault::TrustBroken),
+        1 => Just(Fault::PassDenied),
+        1 => Just(Fault::PassDeniedUnforeseen),
+        2 => select(vec![5, 90, 200, i64::MAX]).prop_map(Fault::Propagates),
+        1 => Just(Fault::MadeAgain),
+    ]
+}
+
+fn any_luck() -> impl Strategy<Value = Vec<Luck>> {
+    let one = select(vec![Luck::Fine, Luck::Fine, Luck::ReplyLost, Luck::Throttled, Luck::Unavailable]);
+    proptest::collection::vec(one, 0..6)
+}
+
+fn any_events() -> impl Strategy<Value = Vec<(usize, Event)>> {
+    let one = select(vec![
+        Event::Stop,
+        Event::Start,
+        Event::Start,
+        Event::OutsiderReplaces,
+        Event::OutsiderDetaches,
+        Event::Crash,
+        Event::Crash,
+        Event::Terminate,
+    ]);
+    proptest::collection::vec((0_usize..40, one), 0..5)
+}
+
+/// A world as EC2 can be in it, with a binding for P or for none that was never looked at.
+fn any_play() -> impl Strategy<Value = Play> {
+    let state = select(vec!["running", "running", "stopped", "pending", "stopping"]);
+    let rows = select(vec![
+        vec![],
+        vec![(APP, "associated")],
+        vec![(OLD, "associated")],
+        vec![(OLD, "associating")],
+        vec![(OLD, "disassociating")],
+        vec![(APP, "disassociating"), (OLD, "associating")],
+        vec![(OLD, "disassociating"), (APP, "associating")],
+    ]);
+    (any_spec(), proptest::bool::weighted(0.2), state, rows, any_fault(), any_luck(), any_events()).prop_map(
+        |(spec, none, state, rows, fault, luck, events)| {
+            let begin = if none { want_none() } else { want(APP) };
+            let story = begin.but(|s| {
+                s.desired = Desired {
+                    declared: s.desired.declared.clone(),
+                    mode: Mode::Enforce,
+                    suspend: false,
+                    ..spec
+                };
+                if none {
+                    s.desired.adoption = AdoptionPolicy::Replace;
+                }
+            });
+            let story = rows.into_iter().fold(story, |story, (name, state)| story.row(name, state));
+            Play::new(story, state, fault).with(luck, events)
+        },
+    )
+}
+
+/// Whether the last word is as declared, or a reason that is true.
+fn ends_well(play: &Play, last: &Decision) -> bool {
+    let spec = &play.story.desired;
+    let (stopped, running) = (play.state == "stopped", play.state == "running");
+    let app = play.carries() == Some(APP);
+    let other = play.live().is_some() && !app;
+    match (&last.step, last.reason) {
+        (Step::Converged, Reason::Associated) => app,
+        (Step::Converged, Reason::Disassociated) => {
+            play.rows.is_empty() && spec.declared == Declared::NoProfile
+        }
+        // EC2 may finish only when the instance starts.
+        (Step::Wait, Reason::Associating) => app && stopped,
+        (Step::Refuse, Reason::InstanceTerminated) => play.state == "terminated",
+        (Step::Wait, Reason::WaitingForRunning) => {
+            stopped
+                && spec.when_stopped == WhenStopped::WaitForRunning
+                && (other || play.fault == Fault::MadeAgain)
+        }
+        (Step::Wait, Reason::ProfileNotPropagated) => play.fault == Fault::Propagates(i64::MAX),
+        (Step::Refuse, Reason::ProfileNotFound) => play.fault == Fault::ProfileMissing,
+        (Step::Refuse, Reason::ProfileWithoutRole) => play.fault == Fault::ProfileWithoutRole,
+        (Step::Refuse, Reason::TrustPolicyBroken) => play.fault == Fault::TrustBroken && app && running,
+        (Step::Refuse, Reason::AccessDenied) => {
+            matches!(play.fault, Fault::PassDenied | Fault::PassDeniedUnforeseen) && !app
+        }
+        (Step::Refuse, Reason::ProfileRecreated) => play.fault == Fault::MadeAgain && app && running,
+        (Step::Refuse, Reason::NotAdopted) => {
+            spec.adoption == AdoptionPolicy::OnlyIfNone
+                && !play.story.history.adopted
+                && (other || play.fault == Fault::MadeAgain)
+        }
+        _ => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn following_the_steps_ends_as_declared_or_with_a_reason_that_is_true(mut play in any_play()) {
+        let last = play.follow(70);
+        prop_assert!(ends_well(&play, &last), "{:?}\n{:#?}", last, play);
+        let trivial = play.luck.len() + play.writes.len() < 200;
+        prop_assert!(trivial, "{} writes", play.writes.len());
+    }
+
+    #[test]
+    fn a_running_workload_is_never_without_a_profile_for_another_one(mut play in any_play()) {
+        prop_assume!(play.story.desired.declared != Declared::NoProfile);
+        play.events.retain(|(_, event)| !matches!(event, Event::OutsiderDetaches | Event::Terminate));
+        for _ in 0..200 {
+            let (had, running) = (play.live().is_some(), play.state == "running");
+            play.step();
+            prop_assert!(!(had && running) || play.live().is_some(), "{:#?}", play);
+        }
+    }
+
+    #[test]
+    fn a_refused_swap_leaves_no_instance_without_a_profile(mut play in any_play(), unforeseen in any::<bool>()) {
+        play.fault = if unforeseen { Fault::PassDeniedUnforeseen } else { Fault::PassDenied };
+        play.events.retain(|(_, event)| !matches!(event, Event::OutsiderDetaches | Event::Terminate));
+        prop_assume!(play.story.desired.declared != Declared::NoProfile && play.live().is_some());
+        play.follow(70);
+        prop_assert!(play.live().is_some(), "{:#?}", play);
+    }
+
+    #[test]
+    fn nothing_is_written_where_all_is_well(mut play in any_play()) {
+        play.fault = Fault::Nothing;
+        play.events.clear();
+        play.follow(30);
+        let before = play.writes.len();
+        play.follow(30);
+        prop_assert_eq!(play.writes.len(), before);
+        let least = usize::from(play.story.desired.when_stopped == WhenStopped::DetachThenAttach) + 1;
+        prop_assert!(before <= least + 6, "{:?}", play.writes);
+    }
+
+    #[test]
+    fn a_stuck_association_is_cleared(leaving in any::<bool>()) {
+        let (state, fault) = if leaving { ("disassociating", Fault::StuckLeaving) } else { ("associating", Fault::StuckArriving) };
+        let mut play = Play::new(want(APP).row(OLD, state), "running", fault);
+        let last = play.follow(5);
+        prop_assert!(last.step != Step::Converged && !play.writes.iter().any(|w| w.operation() == Operation::DisassociateIamInstanceProfile));
+        play.follow(2);
+        // Once it is gone, EC2 takes changes again.
+        play.fault = Fault::Nothing;
+        prop_assert_eq!(play.follow(3).step, Step::Converged);
+        let detached = play.writes.iter().filter(|w| w.operation() == Operation::DisassociateIamInstanceProfile).count();
+        prop_assert_eq!(detached, 1, "{:?}", play.writes);
+    }
+
+    #[test]
+    fn drift_is_mended_and_told(stopped in any::<bool>(), detached in any::<bool>(), luck in any_luck()) {
+        let mut play = Play::new(want(APP).carrying(APP), "running", Fault::Nothing);
+        prop_assert_eq!(play.follow(1).step, Step::Converged);
+        play.luck = luck;
+        let outside = if detached { Event::OutsiderDetaches } else { Event::OutsiderReplaces };
+        let now = play.steps();
+        play.events = vec![(now, outside)];
+        if stopped {
+            play.events.extend([(now + 6, Event::Stop), (now + 30, Event::Start)]);
+        }
+        let mut causes = Vec::new();
+        for _ in 0..300 {
+            let decision = play.step();
+            if let Step::Write(_) = decision.step {
+                causes.push(decision.plan[0].1);
+            }
+        }
+        prop_assert_eq!(play.carries(), Some(APP));
+        prop_assert_eq!(causes.first(), Some(&Cause::DriftDetected));
+    }
+
+    #[test]
+    fn a_deletion_ends_and_does_what_its_policy_says(
+        mut play in any_play(),
+        luck in any_luck(),
+        events in subsequence(vec![Event::Stop, Event::Start, Event::Crash, Event::Crash], 0..4),
+        at in proptest::collection::vec(0_usize..12, 4),
+    ) {
+        play.fault = Fault::Nothing;
+        play.events.clear();
+        let found = play.carries().map(ToOwned::to_owned);
+        let settled = play.follow(10);
+        let carried = play.carries().map(ToOwned::to_owned);
+        let (wrote, declared) = (!play.writes.is_empty(), play.story.desired.declared.clone());
+        play.story = play.story.deleted_since(seconds(0));
+        play.luck = luck;
+        let now = play.steps();
+        play.events = events.into_iter().zip(at).map(|(event, at)| (now + at, event)).collect();
+        let last = play.follow(20);
+        let Step::Release(how) = last.step else { panic!("the finalizer stays: {last:?} {play:#?}") };
+        let carries = play.carries().map(ToOwned::to_owned);
+        match play.story.desired.deletion {
+            DeletionPolicy::Retain => prop_assert_eq!(&carries, &carried),
+            DeletionPolicy::Detach if declared == Declared::NoProfile => prop_assert_eq!(carries, None),
+            DeletionPolicy::Detach if carried.as_deref() == Some(APP) => prop_assert_eq!(carries, None),
+            DeletionPolicy::Detach => prop_assert_eq!((&carries, how), (&carried, Farewell::LeftInPlace), "{:?}", settled),
+            DeletionPolicy::Restore if wrote => prop_assert_eq!(&carries, &found, "{:?} {:#?}", how, play),
+            DeletionPolicy::Restore => prop_assert_eq!(&carries, &carried),
+        }
+    }
+}
