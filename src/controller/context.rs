@@ -133,6 +133,11 @@ impl Context {
     pub fn turn(&self, place: &Place, operation: Operation, key: &Key, class: Class) -> Turn {
         let now = Instant::now();
         let mut turns = self.turns();
+        // Who now wants another operation wants no turn for the former one.
+        turns
+            .iter_mut()
+            .filter(|((_, other), _)| *other != operation)
+            .for_each(|(_, queue)| queue.leave(key));
         let queue = turns
             .entry((place.clone(), operation))
             .or_insert_with(|| Turns::new(self.settings.limit(operation), now));

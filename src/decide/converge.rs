@@ -332,11 +332,14 @@ fn attach_after(
     };
     match writable(case, instance) {
         Err(decision) => decision.differs(),
-        Ok(Power::Running) if now.duration_since(leaving.since) <= STUCK => Decision::wait(
-            Reason::Disassociating,
-            format!("{} is being taken off; {} is attached next", leaving.profile.name(), target.profile),
-        )
-        .differs(),
+        // What follows is in the plan, so that drift is still known as such when it is mended.
+        Ok(Power::Running) if now.duration_since(leaving.since) <= STUCK => concluded(case, view, |cause| {
+            Decision::wait(
+                Reason::Disassociating,
+                format!("{} is being taken off; {} is attached next", leaving.profile.name(), target.profile),
+            )
+            .planning(vec![(Operation::AssociateIamInstanceProfile, cause)])
+        }),
         Ok(Power::Running) if is_stuck(case, leaving, now) => {
             concluded(case, view, |cause| change(case, cause, |_| Ok(disassociate(leaving, Some(target)))))
         }

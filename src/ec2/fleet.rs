@@ -47,6 +47,8 @@ struct Entry {
     accounted: Option<Timestamp>,
     /// Whether the instance's state is looked at each pass, because somebody waits for it.
     awaited: bool,
+    /// No binding names it any more; it is kept until our last write has settled.
+    unwanted: bool,
 }
 
 /// Our last write to an instance, until it has settled.
@@ -125,12 +127,17 @@ impl Fleet {
 
     /// Keeps this instance in view.
     pub fn track(&self, id: &InstanceId) {
-        self.entries().entry(id.clone()).or_default();
+        self.entries().entry(id.clone()).or_default().unwanted = false;
     }
 
-    /// No binding names this instance any more.
+    /// No binding names this instance any more. What a write of ours left unsettled is remembered until it has
+    /// settled: a new binding for the instance must not take the past for the present.
     pub fn untrack(&self, id: &InstanceId) {
-        self.entries().remove(id);
+        let mut entries = self.entries();
+        match entries.get_mut(id) {
+            Some(entry) if entry.write.is_some() => entry.unwanted = true,
+            Some(_) | None => drop(entries.remove(id)),
+        }
     }
 
     /// What is known of the instance now.
@@ -231,8 +238,15 @@ impl Fleet {
 
     async fn list(&self) -> Result<(Pass, Timestamp), Error> {
         let began = Timestamp::now();
-        let ids: Vec<InstanceId> =
-            self.entries().iter().filter(|(_, e)| !e.is_impossible()).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<InstanceId> = {
+            let mut entries = self.entries();
+            entries.retain(|_, e| !e.unwanted || e.write.as_ref().is_some_and(|write| began < write.settles));
+            entries
+                .iter()
+                .filter(|(_, e)| !e.is_impossible() && !e.unwanted)
+                .map(|(id, _)| id.clone())
+                .collect()
+        };
         if ids.is_empty() {
             return Ok((Pass { calls: 0, changed: 0 }, began));
         }
@@ -299,7 +313,7 @@ async fn look_at_instances(
     let mut changed = Vec::new();
     for id in ids {
         let seen = found.remove(id).unwrap_or(Instance::Absent);
-        let entry = entries.entry(id.clone()).or_default();
+        let Some(entry) = entries.get_mut(id) else { continue };
         if entry.instance.as_ref().is_none_or(|(before, _)| *before != seen) {
             changed.push(id.clone());
         }
@@ -313,7 +327,7 @@ async fn look_at_instances(
 fn impossible(entries: &mut HashMap<InstanceId, Entry>, malformed: &[InstanceId]) {
     for id in malformed {
         tracing::warn!(instance = %id, "EC2 calls this instance id malformed");
-        let entry = entries.entry(id.clone()).or_default();
+        let Some(entry) = entries.get_mut(id) else { continue };
         entry.instance = Some((Instance::Impossible, Timestamp::MAX));
         entry.view = Some(View { rows: Rows::Bare, grade: Grade::Settled, began: Timestamp::now() });
     }
@@ -354,6 +368,11 @@ impl Entry {
         matches!(self.instance, Some((Instance::Impossible, _)))
     }
 
+    /// A look that began earlier and ended later has nothing to say.
+    fn has_seen_later_than(&self, began: Timestamp) -> bool {
+        self.view.as_ref().is_some_and(|view| view.began > began)
+    }
+
     fn ids(&self) -> Vec<AssociationId> {
         match self.view.as_ref().map(|v| &v.rows) {
             Some(Rows::One(row) | Rows::Leaving(row)) => vec![row.id.clone()],
@@ -364,7 +383,7 @@ impl Entry {
 
     /// A look by instance id.
     fn looked_up(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
-        if self.is_impossible() {
+        if self.is_impossible() || self.has_seen_later_than(began) {
             return;
         }
         let Some(write) = self.write.as_ref().filter(|write| began < write.settles) else {
@@ -387,7 +406,10 @@ impl Entry {
 
     /// A shared listing: a row that is there is a fact, one that is missing or another one is only a hint.
     fn listed(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
-        if self.is_impossible() || self.write.as_ref().is_some_and(|write| began < write.settles) {
+        if self.is_impossible()
+            || self.has_seen_later_than(began)
+            || self.write.as_ref().is_some_and(|write| began < write.settles)
+        {
             return;
         }
         let rows = sorted(rows);

@@ -156,7 +156,9 @@ impl Play {
             Step::Look(_) => self.pass(seconds(1)),
             Step::Converged | Step::Wait | Step::Refuse | Step::Hold | Step::Release(_) => {
                 self.note(&decision);
-                self.pass(seconds(4));
+                let idle = matches!(self.state, "running" | "stopped") && self.past.is_none();
+                let moving = self.rows.iter().any(|row| row.state != AssociationState::Associated);
+                self.pass(seconds(if idle && !moving && self.steps > 60 { 30 } else { 4 }));
             }
         }
         decision
@@ -436,4 +438,21 @@ fn the_model_swaps_on_a_stopped_instance() {
     let done: Vec<Operation> = play.writes.iter().map(Write::operation).collect();
     assert_eq!(done, [Operation::DisassociateIamInstanceProfile, Operation::AssociateIamInstanceProfile]);
     assert_eq!(play.story.history.previous, Some(carried(OLD)));
+}
+
+#[test]
+fn a_stuck_association_is_cleared() {
+    for (state, fault) in [("disassociating", Fault::StuckLeaving), ("associating", Fault::StuckArriving)] {
+        let mut play = Play::new(want(APP).row(OLD, state), "running", fault);
+        let detached = |play: &Play| {
+            play.writes.iter().filter(|w| w.operation() == Operation::DisassociateIamInstanceProfile).count()
+        };
+        assert_ne!(play.follow(5).step, Step::Converged);
+        assert_eq!(detached(&play), 0, "not within five minutes");
+        play.follow(2);
+        assert_eq!(detached(&play), 1, "{:?}", play.writes);
+        play.fault = Fault::Nothing;
+        assert_eq!(play.follow(3).step, Step::Converged);
+        assert_eq!(detached(&play), 1, "{:?}", play.writes);
+    }
 }

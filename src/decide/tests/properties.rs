@@ -9,6 +9,12 @@ use super::model::{Event, Fault, Luck, Play, is_live};
 use crate::api::binding::{AdoptionPolicy, DeletionPolicy, Mode, Operation, WhenStopped};
 use crate::decide::*;
 
+/// `PROPTEST_CASES` (256) worlds, so many times over.
+fn times(factor: u32) -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: factor * usual.cases, failure_persistence: None, ..usual }
+}
+
 // Any world at all.
 
 fn any_profile() -> impl Strategy<Value = &'static str> {
@@ -237,7 +243,7 @@ fn is_running(story: &Story) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(times(4))]
 
     #[test]
     fn the_same_world_has_the_same_answer(story in any_story()) {
@@ -530,14 +536,13 @@ fn ends_well(play: &Play, last: &Decision) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(times(1))]
 
     #[test]
     fn following_the_steps_ends_as_declared_or_with_a_reason_that_is_true(mut play in any_play()) {
         let last = play.follow(70);
         prop_assert!(ends_well(&play, &last), "{:?}\n{:#?}", last, play);
-        let trivial = play.luck.len() + play.writes.len() < 200;
-        prop_assert!(trivial, "{} writes", play.writes.len());
+        prop_assert!(play.writes.len() < 200, "{} writes", play.writes.len());
     }
 
     #[test]
@@ -564,26 +569,14 @@ proptest! {
     fn nothing_is_written_where_all_is_well(mut play in any_play()) {
         play.fault = Fault::Nothing;
         play.events.clear();
+        let lucky = play.luck.iter().all(|luck| *luck == Luck::Fine);
         play.follow(30);
         let before = play.writes.len();
         play.follow(30);
         prop_assert_eq!(play.writes.len(), before);
-        let least = usize::from(play.story.desired.when_stopped == WhenStopped::DetachThenAttach) + 1;
-        prop_assert!(before <= least + 6, "{:?}", play.writes);
-    }
-
-    #[test]
-    fn a_stuck_association_is_cleared(leaving in any::<bool>()) {
-        let (state, fault) = if leaving { ("disassociating", Fault::StuckLeaving) } else { ("associating", Fault::StuckArriving) };
-        let mut play = Play::new(want(APP).row(OLD, state), "running", fault);
-        let last = play.follow(5);
-        prop_assert!(last.step != Step::Converged && !play.writes.iter().any(|w| w.operation() == Operation::DisassociateIamInstanceProfile));
-        play.follow(2);
-        // Once it is gone, EC2 takes changes again.
-        play.fault = Fault::Nothing;
-        prop_assert_eq!(play.follow(3).step, Step::Converged);
-        let detached = play.writes.iter().filter(|w| w.operation() == Operation::DisassociateIamInstanceProfile).count();
-        prop_assert_eq!(detached, 1, "{:?}", play.writes);
+        if lucky {
+            prop_assert!(before <= 2, "{:?}", play.writes);
+        }
     }
 
     #[test]

@@ -314,6 +314,7 @@ fn drift_is_told_as_such() {
         ("adopted, but edited since", want(APP).adopted().running().carrying(OLD), Cause::Declared),
         ("replaced by somebody", want(APP).was_in_sync().running().carrying(OLD), Cause::DriftDetected),
         ("detached by somebody", want(APP).was_in_sync().running(), Cause::DriftDetected),
+        ("being detached by somebody", want(APP).was_in_sync().running().losing(APP), Cause::DriftDetected),
         (
             "detached by somebody, and stopped since",
             want(APP).was_in_sync().stopped().losing(APP),
