@@ -123,7 +123,8 @@ impl Play {
         self.live().map(|row| row.profile.name())
     }
 
-    /// Follows the steps for so many minutes, then answers with the last decision. A released one ends early.
+    /// Follows the steps for so many minutes, then answers with what was last told between writes. A released one
+    /// ends early.
     pub fn follow(&mut self, length: i64) -> Decision {
         let end = self.story.now + minutes(length);
         let mut looks = 0;
@@ -131,7 +132,8 @@ impl Play {
             let decision = self.step();
             looks = if matches!(decision.step, Step::Look(_)) { looks + 1 } else { 0 };
             assert!(looks < 3, "looking and looking: {decision:?} {self:#?}");
-            if self.story.now >= end || matches!(decision.step, Step::Release(_)) {
+            let under_way = matches!(decision.step, Step::Write(_) | Step::Look(_));
+            if self.story.now >= end && !under_way || matches!(decision.step, Step::Release(_)) {
                 return decision;
             }
         }

@@ -1,0 +1,113 @@
+# What a person types here. `make` alone explains itself.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# One folder for all that is built. The tests look for their programs there.
+TARGET := target
+export CARGO_TARGET_DIR := $(CURDIR)/$(TARGET)
+CONTROL_PLANE := $(TARGET)/control-plane
+VENV := $(TARGET)/venv
+CONTROLLER := $(TARGET)/debug/instance-role-controller
+REQUIREMENTS := hack/requirements.txt tests/ec2-sandbox/facts/requirements.txt
+
+# Always the whole workspace with all targets: cargo then chooses the same features for every command, and builds
+# aws-sdk-ec2 (4 minutes, 8 GB of memory) once. A plain `cargo build` leaves out what only tests need of tokio, and
+# would build 43 of the 378 units a second time.
+EVERYTHING := --workspace --all-targets
+
+# Words to choose tests by: `make e2e T=replace`
+T ?=
+
+.PHONY: help
+help: ## This list
+	@printf 'usage: make TARGET\n\n'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while IFS=$$'\t' read -r name text; do printf '  %-15s %s\n' "$$name" "$$text"; done
+	@printf '\nneeds: Rust, Go, Python 3 and a C compiler; everything else is built or installed under $(TARGET)/\n'
+	@printf 'first time on a machine: about 20 minutes, most of it the AWS SDK and Kubernetes; then seconds\n'
+
+# --- building
+
+.PHONY: build
+build: need-rust ## Build the controller and all its tests
+	@compgen -G '$(TARGET)/debug/deps/libaws_sdk_ec2-*.rlib' >/dev/null || \
+	  printf '\n== building; aws-sdk-ec2 alone takes 4 minutes and 8 GB of memory, once\n'
+	@cargo build $(EVERYTHING)
+
+.PHONY: control-plane
+control-plane: need-go ## Build etcd, kube-apiserver and kubectl (4 minutes, once)
+	@tests/control-plane/build.sh $(CONTROL_PLANE)
+
+.PHONY: venv
+venv: need-python ## Install the aws CLI, boto3, moto and pytest under target/
+	@hack/venv.sh $(VENV) $(REQUIREMENTS)
+
+.PHONY: crds
+crds: build ## Write crds/ anew from src/api
+	@$(CONTROLLER) crds --output-dir crds
+
+# --- checking
+
+.PHONY: test
+test: need-rust need-go need-python control-plane venv lint crds-check cargo-test sandbox-facts ## Everything that must be green
+
+.PHONY: fmt
+fmt: need-rust ## Format all Rust files
+	@cargo fmt --all
+
+.PHONY: lint
+lint: need-rust venv ## Formatting, clippy with warnings denied, shell scripts
+	@printf '\n== formatting\n'
+	@cargo fmt --all --check || { printf 'some files are not formatted: `make fmt`\n' >&2; exit 1; }
+	@printf '\n== shell scripts\n'
+	@find . -path ./$(TARGET) -prune -o -name '*.sh' -print0 | xargs -0 $(VENV)/bin/shellcheck .ci/run
+	@printf '\n== clippy\n'
+	@cargo clippy $(EVERYTHING) -- --deny warnings
+
+.PHONY: crds-check
+crds-check: build
+	@printf '\n== crds/ is what the program prints\n'
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(CONTROLLER) crds --output-dir "$$fresh"; \
+	diff --recursive --unified --exclude=kustomization.yaml crds "$$fresh" || \
+	  { printf 'crds/ differs from src/api: `make crds` writes it anew\n' >&2; exit 1; }
+
+.PHONY: cargo-test
+cargo-test: build control-plane venv
+	@printf '\n== unit, property and end-to-end tests\n'
+	@cargo test --workspace --no-fail-fast -- $(T)
+
+.PHONY: unit
+unit: need-rust ## Only the unit tests; T=WORD chooses by name
+	@cargo test --workspace --lib --bins -- $(T)
+
+.PHONY: e2e
+e2e: build control-plane venv ## Only the tests against a real API server; T=WORD chooses by name
+	@cargo test --workspace --no-fail-fast --test '*' -- $(T)
+
+.PHONY: sandbox-facts
+sandbox-facts: build venv ## The EC2 sandbox against what AWS was seen to do
+	@printf '\n== the EC2 sandbox against its facts\n'
+	@EC2_SANDBOX_BIN=$(CARGO_TARGET_DIR)/debug/ec2-sandbox PYTHONDONTWRITEBYTECODE=1 \
+	  $(VENV)/bin/python3 -m pytest -q -p no:cacheprovider tests/ec2-sandbox/facts
+
+# --- showing
+
+.PHONY: demo
+demo: build control-plane venv ## See it work, from nothing; KEEP=1 leaves it running for you to try
+	@KEEP=$(KEEP) $(TARGET)/debug/demo
+
+.PHONY: bench
+bench: need-rust control-plane ## Measure it: latency, calls, memory (optimised build: 5 minutes, once)
+	@printf '\n== building with optimisation\n'
+	@cargo build --release --workspace --bins
+	@$(TARGET)/release/bench
+
+# --- what a machine must have
+
+.PHONY: need-rust need-go need-python
+need-rust need-go need-python: need-%:
+	@hack/need.sh $*
