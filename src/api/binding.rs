@@ -291,6 +291,9 @@ pub struct Change {
     pub from: String,
     /// The profile ARN that the instance was to carry after, or `none`.
     pub to: String,
+    /// The profile that is attached next, where this is the first half of a swap on a stopped instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<String>,
     /// When it was begun.
     pub at: Time,
     /// The request id of EC2's reply; absent while the outcome is unknown.

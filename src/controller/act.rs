@@ -5,6 +5,7 @@
 //! successor has already acted on the object is refused by the API server before it reaches AWS.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,9 +13,9 @@ use jiff::Timestamp;
 use super::bindings::Key;
 use super::context::Context;
 use super::events::Tale;
-use super::kubernetes;
 use super::reconcile::Subject;
 use super::report;
+use super::{kubernetes, memory};
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{InstanceRoleBindingStatus, Operation};
 use crate::decide::{Association, Cause, Decision, Evidence, TroubleKind, Write};
@@ -30,6 +31,8 @@ pub enum Outcome {
     Called,
     /// Its turn has not come; so long it takes.
     Waits(Duration),
+    /// The process is about to end.
+    Stopping,
 }
 
 /// The operation's name at EC2.
@@ -50,42 +53,50 @@ pub async fn act(
     mut status: InstanceRoleBindingStatus,
 ) -> Result<Outcome, kubernetes::Error> {
     let operation = write.operation();
-    if let Turn::Later(wait) =
-        ctx.turn(&subject.connection.place, operation, &subject.key, class(subject, decision))
-    {
+    if ctx.stopping.load(Ordering::Relaxed) {
+        return Ok(Outcome::Stopping);
+    }
+    let place = subject.connection.place.clone();
+    if let Turn::Later(wait) = ctx.turn(&place, operation, &subject.key, class(subject, decision)) {
         return Ok(Outcome::Waits(wait));
     }
     if let Write::Disassociate { then: Some(profile), .. } = write
         && let Err(error) =
             subject.connection.fleet.ec2().would_associate(&subject.desired.instance, profile).await
-        && is_refusal(&error)
     {
-        tracing::info!(%error, "the second half of the swap would be refused, so the first is not begun");
-        ctx.memory.failed(&subject.uid, error.trouble(), Timestamp::now());
-        return Ok(Outcome::Called);
+        let now = Timestamp::now();
+        match error.meaning() {
+            // A dry run stops a write only by a refusal that its second half would meet.
+            Meaning::Denied | Meaning::ProfileUnknown => {
+                tracing::info!(%error, "the second half of the swap would be refused, so the first is not begun");
+                ctx.memory.failed(&subject.uid, error.trouble(), now);
+                ctx.give_back(&place, operation);
+                return Ok(Outcome::Called);
+            }
+            Meaning::Throttled => ctx.throttled(&place, Operation::AssociateIamInstanceProfile),
+            _ => {}
+        }
     }
-    report::intend(&mut status, write, Timestamp::now());
-    subject.object = Arc::new(ctx.kubernetes.patch_status(&subject.object, &status).await?);
-    subject.status = status;
+    let begun = Timestamp::now();
+    report::intend(&mut status, write, begun);
+    match ctx.kubernetes.patch_status(&subject.object, &status).await {
+        Ok(object) => subject.object = Arc::new(object),
+        Err(error) => {
+            ctx.give_back(&place, operation);
+            return Err(error);
+        }
+    }
+    ctx.memory.outcome_told(&subject.uid);
+    // As the API server has it: `at` in whole seconds.
+    subject.status = subject.object.status.clone().unwrap_or(status);
     let result = send(&subject.connection, &subject.desired.instance, write).await;
     conclude(ctx, subject, write, decision, result);
     Ok(Outcome::Called)
 }
 
-/// A dry run only ever stops a write by a refusal that the write itself would meet.
-fn is_refusal(error: &Error) -> bool {
-    matches!(error.meaning(), Meaning::Denied | Meaning::ProfileUnknown)
-}
-
 fn class(subject: &Subject, decision: &Decision) -> Class {
-    let second_half = subject
-        .status
-        .changes
-        .first()
-        .is_some_and(|c| c.operation == Operation::DisassociateIamInstanceProfile)
-        && matches!(&decision.step, crate::decide::Step::Write(Write::Associate { .. }));
     match decision.plan.first().map(|(_, cause)| *cause) {
-        _ if second_half => Class::SecondHalf,
+        _ if subject.swapping => Class::SecondHalf,
         Some(Cause::DriftDetected | Cause::ProfileRecreated) => Class::Drift,
         Some(Cause::Declared | Cause::Deleted) | None => Class::Asked,
     }
@@ -108,15 +119,23 @@ fn conclude(
     result: Result<Reply, Error>,
 ) {
     let now = Timestamp::now();
+    let begun = subject.status.changes.first().map(|change| change.at.0);
     let (fleet, id, operation) = (&subject.connection.fleet, &subject.desired.instance, write.operation());
     match result {
         Ok(reply) => {
             fleet.wrote(id, &reply, now);
             report::complete(&mut subject.status, reply.request_id.as_deref());
+            if let Some(at) = begun {
+                ctx.memory.ended(&subject.uid, at, memory::Outcome::Completed(reply.request_id.clone()));
+            }
             ctx.metrics.mutation(name(operation), MutationResult::Success);
             if unchanged(write, reply.association.as_ref()) {
                 ctx.memory.failed(&subject.uid, TroubleKind::Unchanged, now);
-            } else {
+            } else if subject
+                .desired
+                .wants(&write.to(), &subject.connection.catalogue.resolve(&subject.desired.declared))
+            {
+                // Half a swap, or putting back what it took off, heals nothing yet.
                 ctx.memory.healed(&subject.uid);
             }
             tell(ctx, &subject.object, &subject.key, subject, write, decision, &reply);
@@ -127,6 +146,9 @@ fn conclude(
                 fleet.wrote_perhaps(id, now);
             } else {
                 report::withdraw(&mut subject.status);
+                if let Some(at) = begun {
+                    ctx.memory.ended(&subject.uid, at, memory::Outcome::Withdrawn);
+                }
             }
             ctx.metrics.mutation(name(operation), mutation_result(&error));
             tracing::info!(operation = name(operation), code = error.code(), unknown, %error, "EC2 did not carry out the change");

@@ -9,8 +9,10 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 
 use crate::api::InstanceRoleBinding;
+use crate::api::binding::InstanceProfile;
 use crate::api::condition::{self, ConditionType};
 use crate::decide::Reason;
+use crate::ec2::catalogue::Differing;
 use crate::ids::{InstanceId, Region};
 use crate::telemetry::{BindingCount, Metrics};
 
@@ -50,6 +52,8 @@ struct Index {
     keys: HashMap<Spot, Vec<Key>>,
     /// While a list is being read again, by watch: what it has shown so far.
     listings: HashMap<Scope, HashSet<Key>>,
+    /// The watches that have listed all they see.
+    listed: HashSet<Scope>,
 }
 
 /// What one watch sees: a namespace, or all of them.
@@ -103,6 +107,17 @@ impl Bindings {
         Some(Spot { region, instance: InstanceId::parse(&binding.spec.instance_id).ok()? })
     }
 
+    /// Notes that a watch has listed all it sees; whether that was the first time and all watches have now.
+    pub fn listed(&self, scope: &Scope) -> bool {
+        let mut index = self.index();
+        index.listed.insert(scope.clone()) && index.listed.len() == self.shards.len()
+    }
+
+    /// Whether all watches have listed what they see.
+    pub fn is_listed(&self) -> bool {
+        self.index().listed.len() == self.shards.len()
+    }
+
     /// All bindings that name this instance.
     pub fn at(&self, spot: &Spot) -> Vec<Arc<InstanceRoleBinding>> {
         let keys = self.index().keys.get(spot).cloned().unwrap_or_default();
@@ -140,6 +155,19 @@ impl Bindings {
         keys.iter().for_each(|key| self.wake(key));
     }
 
+    /// Has those looked at again of whose profile IAM says something else than before.
+    pub fn wake_concerned(&self, differing: &Differing) {
+        if differing.is_empty() {
+            return;
+        }
+        for binding in self.shards.values().flat_map(|shard| shard.store.state()) {
+            let InstanceProfile { name, arn, role_name, none: _ } = &binding.spec.instance_profile;
+            if differing.concerns(name.as_deref(), arn.as_deref(), role_name.as_deref()) {
+                self.wake(&Key::of(&binding));
+            }
+        }
+    }
+
     /// Follows the watch; the store has taken the event in already.
     pub fn follow(&self, scope: &Scope, event: &Event<InstanceRoleBinding>) -> Vec<Interest> {
         match event {
@@ -160,6 +188,8 @@ impl Bindings {
                 let gone: Vec<Key> =
                     index.spots.keys().filter(ours).filter(|key| !seen.contains(key)).cloned().collect();
                 drop(index);
+                // What was listed is in the store only now; who was woken by it before saw the former object.
+                seen.iter().for_each(|key| self.wake(key));
                 gone.iter().flat_map(|key| self.deleted(key)).collect()
             }
             Event::Apply(binding) => {

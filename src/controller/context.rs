@@ -1,6 +1,7 @@
 //! What every pass works with.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub struct Context {
     pub events: Events,
     pub memory: Memory,
     pub metrics: Arc<Metrics>,
+    /// Set once the process is asked to stop: no write is begun any more.
+    pub stopping: AtomicBool,
     turns: Mutex<HashMap<(Place, Operation), Queue>>,
 }
 
@@ -97,6 +100,7 @@ impl Context {
             events,
             memory: Memory::default(),
             metrics,
+            stopping: AtomicBool::new(false),
             turns: Mutex::default(),
         }
     }
@@ -116,13 +120,13 @@ impl Context {
         let Connection { place, fleet, catalogue } = connection;
         let view = format!("{}/{}", place.account, place.region);
         self.metrics.list_wanted(&view);
-        let mut failing = false;
+        let mut going = fleet::Going::default();
         loop {
             let began = Instant::now();
-            failing = fleet::look_around(&fleet, &view, &self.metrics, failing).await;
+            going = fleet::look_around(&fleet, &view, &self.metrics, self.settings.patience(), going).await;
             // After the listing, so that an association with a dead profile id is told by a later look at IAM.
-            if self.bindings.want_profiles() && catalogue.refresh(LISTING).await {
-                fleet.tell_differing(|row| catalogue.is_recreated(row));
+            if self.bindings.want_profiles() {
+                self.bindings.wake_concerned(&catalogue.refresh(LISTING).await);
             }
             self.bindings.count(&self.metrics);
             tokio::time::sleep(self.settings.resync.saturating_sub(began.elapsed()).max(SHORTEST)).await;
@@ -142,6 +146,13 @@ impl Context {
             .entry((place.clone(), operation))
             .or_insert_with(|| Turns::new(self.settings.limit(operation), now));
         queue.ask(&key.namespace, key, class, now)
+    }
+
+    /// A turn was taken and not used.
+    pub fn give_back(&self, place: &Place, operation: Operation) {
+        if let Some(queue) = self.turns().get_mut(&(place.clone(), operation)) {
+            queue.give_back();
+        }
     }
 
     /// Wants no turn any more.

@@ -56,6 +56,7 @@ pub fn version(binding: &InstanceRoleBinding) -> Version {
         uid: binding.uid().unwrap_or_default(),
         generation: binding.metadata.generation,
         requested_at: binding.annotations().get(REQUESTED_AT).cloned(),
+        deleted: binding.metadata.deletion_timestamp.is_some(),
     }
 }
 
@@ -68,11 +69,10 @@ pub fn unheard_request(binding: &InstanceRoleBinding) -> bool {
 /// What status remembers. `resolution` tells whether what was in sync is what is wanted now.
 pub fn history(
     binding: &InstanceRoleBinding,
+    status: &InstanceRoleBindingStatus,
     resolution: &Resolution,
-    rivals: &[std::sync::Arc<InstanceRoleBinding>],
+    rivals: &[Rival],
 ) -> History {
-    let none = InstanceRoleBindingStatus::default();
-    let status = binding.status.as_ref().unwrap_or(&none);
     let wanted = match resolution {
         Resolution::NoProfile => Some(Carried::Nothing),
         Resolution::Found(target) => Some(Carried::Profile(target.profile.clone())),
@@ -84,7 +84,7 @@ pub fn history(
     let drifting = status.plan.first().is_some_and(|plan| plan.reason == Cause::DriftDetected.as_str());
     History {
         place: place(status),
-        adopted: status.adopted == Some(true) || rivals.iter().any(|rival| is_leaving(rival)),
+        adopted: status.adopted == Some(true) || rivals.iter().any(|rival| hands_over(rival, binding)),
         was_in_sync: current && (condition::is_true(&status.conditions, ConditionType::Synced) || drifting),
         desired,
         previous: status.previous.as_ref().and_then(carried),
@@ -110,6 +110,7 @@ fn past_change(change: &crate::api::binding::Change) -> Option<PastChange> {
         operation: change.operation,
         from: Carried::parse(&change.from)?,
         to: Carried::parse(&change.to)?,
+        then: change.then.as_deref().and_then(ProfileRef::parse),
         at: change.at.0,
         confirmed: change.request_id.is_some(),
     })
@@ -124,22 +125,17 @@ pub fn settles(history: &History, now: Timestamp) -> Option<(Timestamp, Timestam
     (newest.at <= now && until > now).then_some((newest.at, until))
 }
 
+/// Another binding for the same instance.
+pub type Rival = std::sync::Arc<InstanceRoleBinding>;
+
 /// The others for the same instance.
-pub fn rivals(
-    binding: &InstanceRoleBinding,
-    spot: &Spot,
-    all: &Bindings,
-) -> Vec<std::sync::Arc<InstanceRoleBinding>> {
+pub fn rivals(binding: &InstanceRoleBinding, spot: &Spot, all: &Bindings) -> Vec<Rival> {
     let uid = binding.uid();
     all.at(spot).into_iter().filter(|other| other.uid() != uid).collect()
 }
 
 /// How a binding stands among its rivals.
-pub fn standing(
-    binding: &InstanceRoleBinding,
-    rivals: &[std::sync::Arc<InstanceRoleBinding>],
-    settings: &Settings,
-) -> Standing {
+pub fn standing(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settings) -> Standing {
     let mut contenders: Vec<Contender> =
         rivals.iter().filter_map(|rival| contender(rival, settings)).collect();
     contenders.extend(contender(binding, settings));
@@ -164,21 +160,28 @@ fn contender(binding: &InstanceRoleBinding, settings: &Settings) -> Option<Conte
 }
 
 /// The deletion, if it was asked for.
-pub fn leaving(
-    binding: &InstanceRoleBinding,
-    rivals: &[std::sync::Arc<InstanceRoleBinding>],
-    settings: &Settings,
-) -> Option<Leaving> {
+pub fn leaving(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settings) -> Option<Leaving> {
     let since = binding.metadata.deletion_timestamp.as_ref()?.0;
     Some(Leaving {
         since,
         has_finalizer: has_finalizer(binding),
         forced: binding.annotations().get(FORCE_RELEASE).is_some_and(|value| value == "true"),
-        successor: successor(rivals, settings),
+        successor: if would_lose(binding, rivals, settings) {
+            Some(Successor::Done)
+        } else {
+            successor(rivals, settings)
+        },
     })
 }
 
-fn successor(rivals: &[std::sync::Arc<InstanceRoleBinding>], settings: &Settings) -> Option<Successor> {
+/// Whether another binding had the instance even before this one was deleted: then nothing there is this one's to undo.
+fn would_lose(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settings) -> bool {
+    let mut undeleted = binding.clone();
+    undeleted.metadata.deletion_timestamp = None;
+    matches!(standing(&undeleted, rivals, settings), Standing::Loser { .. })
+}
+
+fn successor(rivals: &[Rival], settings: &Settings) -> Option<Successor> {
     let contenders: Vec<Contender> = rivals.iter().filter_map(|rival| contender(rival, settings)).collect();
     let next = conflict::winner(&contenders)?;
     let next = rivals.iter().find(|rival| rival.uid().as_deref() == Some(&next.uid))?;
@@ -200,6 +203,11 @@ pub fn has_finalizer(binding: &InstanceRoleBinding) -> bool {
     binding.finalizers().iter().any(|f| f == FINALIZER)
 }
 
-fn is_leaving(binding: &InstanceRoleBinding) -> bool {
-    binding.metadata.deletion_timestamp.is_some() && has_finalizer(binding)
+/// Whether a binding in deletion leaves its instance to this one: it was carried out, and it is the older one.
+fn hands_over(leaving: &InstanceRoleBinding, next: &InstanceRoleBinding) -> bool {
+    leaving.metadata.deletion_timestamp.is_some()
+        && has_finalizer(leaving)
+        && leaving.status.as_ref().is_some_and(|status| status.adopted == Some(true))
+        && leaving.metadata.creation_timestamp.as_ref().map(|t| t.0)
+            <= next.metadata.creation_timestamp.as_ref().map(|t| t.0)
 }

@@ -14,6 +14,7 @@ pub struct Version {
     pub uid: String,
     pub generation: Option<i64>,
     pub requested_at: Option<String>,
+    pub deleted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -22,7 +23,22 @@ struct Note {
     since: Option<Timestamp>,
     trouble: Option<Trouble>,
     poll: Option<Poll>,
+    /// A look that failed, and until when it is not made again.
+    blind: Option<(TroubleKind, Timestamp)>,
+    failed_looks: u32,
+    /// What became of the newest change, until status tells it.
+    outcome: Option<(Timestamp, Outcome)>,
+    drift_told: bool,
     errors: u32,
+}
+
+/// What became of a change whose intent stands in status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// EC2 did it; its request id.
+    Completed(Option<String>),
+    /// EC2 refused it.
+    Withdrawn,
 }
 
 #[derive(Debug)]
@@ -42,7 +58,9 @@ impl Memory {
         let mut notes = self.notes();
         let note = notes.entry(version.uid.clone()).or_default();
         if note.version != *version {
-            *note = Note { version: version.clone(), since: Some(now), ..Note::default() };
+            // What became of a change is true whatever the spec says now.
+            let outcome = note.outcome.take();
+            *note = Note { version: version.clone(), since: Some(now), outcome, ..Note::default() };
         }
     }
 
@@ -61,22 +79,68 @@ impl Memory {
         self.notes().get(uid)?.trouble.clone()
     }
 
-    /// Notes a failure; the same kind again is left alone for longer.
+    /// Notes a failure; one after the other is left alone for longer, whatever their kinds.
     pub fn failed(&self, uid: &str, kind: TroubleKind, now: Timestamp) {
         let mut notes = self.notes();
         let note = notes.entry(uid.to_owned()).or_default();
-        let before =
-            note.trouble.take().filter(|t| std::mem::discriminant(&t.kind) == std::mem::discriminant(&kind));
+        let before = note.trouble.take();
         let count = before.as_ref().map_or(0, |t| t.count).saturating_add(1);
+        let same = before.filter(|t| std::mem::discriminant(&t.kind) == std::mem::discriminant(&kind));
         let retry_at = now + jittered(kind.hold_off(count), uid, count);
-        note.trouble = Some(Trouble { kind, since: before.map_or(now, |t| t.since), count, retry_at });
+        note.trouble = Some(Trouble { kind, since: same.map_or(now, |t| t.since), count, retry_at });
     }
 
     /// The failure has healed.
     pub fn healed(&self, uid: &str) {
         if let Some(note) = self.notes().get_mut(uid) {
             note.trouble = None;
+            note.drift_told = false;
         }
+    }
+
+    /// Notes that a look failed: it is left alone for longer from time to time.
+    pub fn looked_in_vain(&self, uid: &str, kind: TroubleKind, now: Timestamp) {
+        let mut notes = self.notes();
+        let note = notes.entry(uid.to_owned()).or_default();
+        note.failed_looks = note.failed_looks.saturating_add(1);
+        let until = now + kind.hold_off(note.failed_looks);
+        note.blind = Some((kind, until));
+    }
+
+    /// Looks succeed again.
+    pub fn looked(&self, uid: &str) {
+        if let Some(note) = self.notes().get_mut(uid) {
+            (note.blind, note.failed_looks) = (None, 0);
+        }
+    }
+
+    /// Why a look is not made now, if one failed a moment ago.
+    pub fn blind(&self, uid: &str, now: Timestamp) -> Option<TroubleKind> {
+        self.notes().get(uid)?.blind.as_ref().filter(|(_, until)| now < *until).map(|(kind, _)| kind.clone())
+    }
+
+    /// Notes what became of the change that was begun at `at`: should status not take it, a later pass tells it.
+    pub fn ended(&self, uid: &str, at: Timestamp, outcome: Outcome) {
+        self.notes().entry(uid.to_owned()).or_default().outcome = Some((at, outcome));
+    }
+
+    /// What became of the newest change, if status does not tell it yet.
+    pub fn outcome(&self, uid: &str) -> Option<(Timestamp, Outcome)> {
+        self.notes().get(uid)?.outcome.clone()
+    }
+
+    /// Status tells it.
+    pub fn outcome_told(&self, uid: &str) {
+        if let Some(note) = self.notes().get_mut(uid) {
+            note.outcome = None;
+        }
+    }
+
+    /// Whether drift is news: once until the binding is well again.
+    pub fn drift_is_news(&self, uid: &str) -> bool {
+        let mut notes = self.notes();
+        let note = notes.entry(uid.to_owned()).or_default();
+        !std::mem::replace(&mut note.drift_told, true)
     }
 
     /// The reason for which this binding asked to be looked at again, if the time has come.
@@ -95,6 +159,8 @@ impl Memory {
     ) -> Option<Duration> {
         let mut notes = self.notes();
         let note = notes.entry(uid.to_owned()).or_default();
+        // What is past draws nothing nearer: a pass would follow the other without a pause.
+        let at_latest = at_latest.filter(|at| *at > now);
         let Cadence::Poll { first, most } = reason.cadence() else {
             note.poll = None;
             return at_latest.map(|at| until(at, now));
@@ -109,7 +175,7 @@ impl Memory {
         let mut due = now
             + jittered(SignedDuration::try_from(interval).unwrap_or(SignedDuration::from_mins(1)), uid, 0);
         if let Some(at) = at_latest {
-            due = due.min(at.max(now));
+            due = due.min(at);
         }
         note.poll = Some(Poll { reason, interval, due });
         Some(until(due, now))
@@ -155,11 +221,11 @@ mod tests {
     }
 
     fn version(generation: i64) -> Version {
-        Version { uid: "u".into(), generation: Some(generation), requested_at: None }
+        Version { uid: "u".into(), generation: Some(generation), requested_at: None, deleted: false }
     }
 
     #[test]
-    fn failures_of_a_kind_are_left_alone_longer_and_an_edit_ends_that() {
+    fn failures_are_left_alone_longer_and_an_edit_ends_that() {
         let memory = Memory::default();
         memory.open(&version(1), at(0));
         memory.failed("u", TroubleKind::Denied("a".into()), at(0));
@@ -168,7 +234,8 @@ mod tests {
         assert_eq!((trouble.count, trouble.since), (2, at(0)));
         assert!(trouble.retry_at >= at(50));
         memory.failed("u", TroubleKind::Overtaken, at(60));
-        assert_eq!(memory.trouble("u").unwrap().count, 1);
+        let trouble = memory.trouble("u").unwrap();
+        assert_eq!((trouble.count, trouble.since), (3, at(60)));
         memory.open(&version(2), at(61));
         assert_eq!(memory.trouble("u"), None);
     }
@@ -184,5 +251,7 @@ mod tests {
         assert!(memory.next_look("u", Reason::Associating, None, at(2)).unwrap() >= Duration::from_secs(2));
         assert_eq!(memory.next_look("u", Reason::Associated, None, at(3)), None);
         assert_eq!(memory.due("u", at(100)), None);
+        let slowly = memory.next_look("u", Reason::InstanceTerminated, Some(at(50)), at(100)).unwrap();
+        assert!(slowly >= Duration::from_secs(15), "a time that is past draws nothing nearer");
     }
 }

@@ -103,7 +103,7 @@ impl Report<'_> {
 
     fn conditions(&self, now: &Time) -> Vec<Condition> {
         let Decision { step, reason, message, in_sync, .. } = self.decision;
-        let blind = *reason == Reason::AWSUnavailable && in_sync.is_none();
+        let blind = matches!(reason, Reason::AWSUnavailable | Reason::Throttled) && in_sync.is_none();
         let phase = step.phase();
         let mut told = vec![(
             ConditionType::Ready,
@@ -163,6 +163,7 @@ pub fn intend(status: &mut InstanceRoleBindingStatus, write: &Write, now: Timest
             operation: write.operation(),
             from: from.as_str().to_owned(),
             to: write.to().as_str().to_owned(),
+            then: write.then().map(|next| next.as_str().to_owned()),
             at: Time(now),
             request_id: None,
         },

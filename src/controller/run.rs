@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::channel::mpsc as wakes;
@@ -95,12 +96,13 @@ pub async fn run(
                 .inspect(move |event| follow(&ctx, &scope, &awaited, event))
                 .applied_objects()
         };
-        let mut stop = stop.clone();
+        let (mut stop, stopping) = (stop.clone(), Arc::clone(&ctx));
         Controller::for_stream(seen, store)
             .with_config(ControllerConfig::default().concurrency(ctx.settings.concurrency))
             .reconcile_on(woken)
             .graceful_shutdown_on(async move {
                 let _ = stop.wait_for(|stop| *stop).await;
+                stopping.stopping.store(true, Ordering::Relaxed);
             })
             .run(guarded, after, Arc::clone(&ctx))
             .for_each(|_| std::future::ready(()))
@@ -182,14 +184,20 @@ fn follow(
                 ctx.memory.forget(&gone.uid().unwrap_or_default());
                 ctx.leave_queues(&Key::of(gone));
             }
-            if matches!(event, watcher::Event::InitDone) {
+            if matches!(event, watcher::Event::InitDone) && ctx.bindings.listed(scope) {
                 awaited.met();
                 tracing::info!("watching bindings");
             }
         }
+        // A watch that breaks off is taken up again by itself: what was once listed is known all the same.
+        Err(error) if ctx.bindings.is_listed() => {
+            tracing::debug!(%error, "a watch broke off; taking it up again")
+        }
         Err(error) => {
-            awaited.unmet(format!("bindings cannot be watched: {error}"));
-            tracing::warn!(%error, "bindings cannot be watched now (is the API server there, are the CRDs installed, is RBAC?); trying again");
+            let news = awaited.unmet(format!("bindings cannot be watched: {error}"));
+            if news {
+                tracing::warn!(%error, "waiting for bindings to watch (is the API server there, are the CRDs installed, is RBAC?)");
+            }
         }
     }
 }

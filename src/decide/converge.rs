@@ -32,7 +32,7 @@ pub(super) fn converge(case: &Case<'_>, now: Timestamp) -> Decision {
             carried(case, target, row, view, now)
         }
         (Some(target), Rows::Replacing { arriving: row, leaving }) if target.profile.is_carried_by(row) => {
-            if target.is_recreated(row, view.began) {
+            if target.is_recreated(row, view.ended) {
                 exchange(case, target, row, Cause::ProfileRecreated, now)
             } else if is_slow(row, now) {
                 slow_to_associate(case, target)
@@ -101,7 +101,7 @@ fn first_look(case: &Case<'_>) -> Decision {
 
 /// The instance carries what is declared.
 fn carried(case: &Case<'_>, target: &Target, row: &Association, view: &View, now: Timestamp) -> Decision {
-    if target.is_recreated(row, view.began) {
+    if target.is_recreated(row, view.ended) {
         return exchange(case, target, row, Cause::ProfileRecreated, now);
     }
     if target.id.is_some() && row.profile_id.is_some() && target.id != row.profile_id {

@@ -4,12 +4,13 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use super::history::Carried;
 use super::observed::Association;
 use crate::api::binding::{AdoptionPolicy, DeletionPolicy, Mode, WhenStopped};
 use crate::ids::{AccountId, InstanceId, ProfileArn, ProfileId, ProfileName, Region, RoleName};
 
 /// The profile as the user declared it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Declared {
     /// By name.
     Name(ProfileName),
@@ -64,6 +65,14 @@ impl Desired {
     /// Whether this binding writes at all.
     pub fn writes(&self) -> bool {
         self.mode == Mode::Enforce && !self.suspend
+    }
+
+    /// Whether this is what was declared.
+    pub fn wants(&self, carried: &Carried, resolution: &Resolution) -> bool {
+        match carried {
+            Carried::Nothing => self.declared == Declared::NoProfile,
+            Carried::Profile(profile) => resolution.is_found_as(profile),
+        }
     }
 
     /// Whether deletion may have work to do, so that it needs the finalizer.
@@ -138,7 +147,8 @@ pub struct Target {
 
 impl Target {
     /// Whether the association attaches this very profile: not one that was deleted and made again under the
-    /// same name since. An id is called dead only by a look at IAM that began after the look at EC2.
+    /// same name since. An id is called dead only by a look at IAM that began after the look at EC2
+    /// (`seen`) had ended.
     pub fn is_recreated(&self, association: &Association, seen: Timestamp) -> bool {
         match (&self.id, &association.profile_id) {
             (Some(alive), Some(attached)) => alive != attached && self.as_of > seen,
@@ -169,4 +179,11 @@ pub enum Resolution {
     },
     /// The role is in several profiles.
     Ambiguous(Vec<ProfileArn>),
+}
+
+impl Resolution {
+    /// Whether it is this profile that was found.
+    pub fn is_found_as(&self, profile: &ProfileRef) -> bool {
+        matches!(self, Self::Found(target) if target.profile == *profile)
+    }
 }

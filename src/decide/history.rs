@@ -47,6 +47,8 @@ pub struct PastChange {
     pub from: Carried,
     /// What it was to carry after.
     pub to: Carried,
+    /// What was to be attached next, where this was the first half of a swap.
+    pub then: Option<ProfileRef>,
     /// When it was begun.
     pub at: Timestamp,
     /// Whether EC2's reply is known.
@@ -76,11 +78,21 @@ impl History {
         self.changes.first()
     }
 
-    /// What the newest change took off, if it was a detach: half of a swap, perhaps.
+    /// What the newest change took off, if it was the first half of a swap. A detach that was asked for is none:
+    /// what a person had taken off is never put back.
+    pub fn swapped_out(&self) -> Option<&ProfileRef> {
+        self.half_way().filter(|c| c.then.is_some()).and_then(|c| c.from.profile())
+    }
+
+    /// What the newest change took off, if it was a detach.
     pub fn detached(&self) -> Option<&ProfileRef> {
-        self.newest()
-            .filter(|c| c.operation == Operation::DisassociateIamInstanceProfile)
-            .and_then(|c| c.from.profile())
+        self.half_way().and_then(|c| c.from.profile())
+    }
+
+    /// The detach that nothing came after. An attach of unknown outcome does not end that: it may never have been sent.
+    fn half_way(&self) -> Option<&PastChange> {
+        let detach = |c: &&PastChange| c.operation == Operation::DisassociateIamInstanceProfile;
+        self.changes.iter().find(|c| c.confirmed || detach(c)).filter(detach)
     }
 
     /// Whether this binding put the profile there.

@@ -8,7 +8,7 @@
 //! | P | none | running, stopped | Associate P | `attach` |
 //! | P | P associated | any | Converged | `converged` |
 //! | P | P associating | any | Wait | `attach_takes_time` |
-//! | P | P arriving, Q leaving | any | Wait | `replace_takes_time` |
+//! | P | P arriving, Q leaving | any | Wait, at most 2 minutes | `replace_takes_time` |
 //! | P | Q | running | Replace, never detach first | `replace_on_running` |
 //! | P | Q | stopped | Disassociate Q, then Associate P on the next look | `swap_on_stopped` |
 //! | P | Q, `WaitForRunning` | stopped | Wait | `swap_on_stopped` |
@@ -181,6 +181,14 @@ impl Write {
         }
     }
 
+    /// What is attached next, if this is the first half of a swap.
+    pub fn then(&self) -> Option<&ProfileRef> {
+        match self {
+            Self::Disassociate { then, .. } => then.as_ref(),
+            Self::Associate { .. } | Self::Replace { .. } => None,
+        }
+    }
+
     /// What the instance carries before.
     pub fn from(&self) -> Carried {
         match self {
@@ -289,7 +297,7 @@ pub fn decide(case: &Case<'_>, now: Timestamp) -> Decision {
             None => converge::converge(case, now),
         },
     };
-    trouble::temper(case, decision, now)
+    trouble::rescue(case, trouble::temper(case, decision, now), now)
 }
 
 /// A controller with another Region or account knows nothing of the instance and concludes nothing.

@@ -141,6 +141,8 @@ pub struct View {
     pub grade: Grade,
     /// When the look began.
     pub began: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
 }
 
 /// An instance's state (EC2 `InstanceStateName`).

@@ -306,7 +306,7 @@ impl Reason {
             ),
             Self::Throttled => (
                 "Throttled",
-                Turn,
+                poll(2, 60),
                 "EC2 throttles this account's calls.",
                 "Wait: the change is made when its turn comes. If it lasts, find who else calls EC2 in this account and Region.",
             ),

@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Carried, Case, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows, Step, Write};
+use super::{Carried, Case, Cause, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows, Step, Write};
 
 /// What failed, sorted by what to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +163,7 @@ fn known_to_iam(case: &Case<'_>, write: &Write) -> bool {
 /// Whether the instance stands between the two halves of a swap.
 fn mid_swap(case: &Case<'_>, write: &Write) -> bool {
     let bare = case.observed.view.as_ref().is_some_and(|v| v.rows == Rows::Bare);
-    matches!(write, Write::Associate { .. }) && bare && case.history.detached().is_some()
+    matches!(write, Write::Associate { .. }) && bare && case.history.swapped_out().is_some()
 }
 
 fn stranded(case: &Case<'_>, write: &Write) -> &'static str {
@@ -182,7 +182,7 @@ fn put_back(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -
         _ => false,
     };
     let before =
-        case.history.detached().filter(|before| Carried::Profile((*before).clone()) != write.to())?;
+        case.history.swapped_out().filter(|before| Carried::Profile((*before).clone()) != write.to())?;
     if !for_good {
         return None;
     }
@@ -205,6 +205,40 @@ fn put_back(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -
             ),
         ))
     })
+}
+
+/// The same where IAM says between the halves that the declared profile is gone or holds no role: there is no write
+/// that could fail, but the instance stands without a profile all the same.
+pub(super) fn rescue(case: &Case<'_>, decision: Decision, now: Timestamp) -> Decision {
+    let bare = case.observed.view.as_ref().is_some_and(|v| v.rows == Rows::Bare);
+    let unfit = matches!(
+        decision.reason,
+        Reason::ProfileNotFound | Reason::ProfileWithoutRole | Reason::RoleAmbiguous
+    );
+    let (Some(before), Step::Refuse, true) = (case.history.swapped_out(), &decision.step, bare && unfit)
+    else {
+        return decision;
+    };
+    if case.leaving.is_some() || case.resolution.is_found_as(before) {
+        return decision;
+    }
+    let held_off = case.trouble.is_some_and(|t| now < t.retry_at);
+    let Some(instance) = &case.observed.instance else {
+        return Decision::look(Evidence { instance: true, ..Evidence::default() });
+    };
+    if held_off || super::converge::writable(case, instance).is_err() {
+        return Decision {
+            message: format!("{}; the instance has no profile now", decision.message),
+            ..decision
+        };
+    }
+    let write = Write::Associate { profile: before.clone() };
+    let plan = vec![(write.operation(), Cause::Declared)];
+    if !case.desired.writes() {
+        return decision.planning(plan);
+    }
+    let message = format!("{before} is put back, since {}", decision.message);
+    Decision::new(Step::Write(write), Reason::Associating, message).planning(plan)
 }
 
 /// What to say when something could not be looked at.

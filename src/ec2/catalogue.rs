@@ -3,20 +3,25 @@
 //! Names and roles are resolved here, to an ARN and a unique id, before anything else is asked about them.
 //! The reads are optional: where they are denied, a profile is known by what the user wrote alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use super::budget::{Bucket, Limit};
 use super::client::measured;
 use super::error::{Error, Meaning};
-use crate::decide::{Association, Declared, ProfileRef, Resolution, Target};
+use crate::decide::{Declared, ProfileRef, Resolution, Target};
 use crate::ids::{AccountId, ProfileArn, ProfileId, RoleName};
 use crate::telemetry::Metrics;
 
 /// How often the listing is made at most.
 pub const LISTING: Duration = Duration::from_secs(60);
+/// How old an answer of IAM may be to count as just asked.
+const RECENT: SignedDuration = SignedDuration::from_secs(2);
+/// Our own limit of single look-ups.
+const SINGLES: Limit = Limit { burst: 20.0, per_second: 5.0 };
 /// Profiles in a page of the listing, the most IAM gives.
 const PAGE: i32 = 1000;
 
@@ -34,14 +39,39 @@ struct Profile {
 enum Answer {
     Missing { told: String, since: Timestamp },
     Denied,
-    Failed(String),
+}
+
+/// Profiles and roles of which IAM says something else than before.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Differing {
+    profiles: HashSet<String>,
+    roles: HashSet<String>,
+}
+
+impl Differing {
+    fn note(&mut self, profile: &Profile) {
+        self.profiles.insert(profile.arn.name().to_lowercase());
+        self.roles.extend(profile.role.as_ref().map(ToString::to_string));
+    }
+
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.profiles.is_empty()
+    }
+
+    /// Whether a declaration by this name, ARN or role is concerned.
+    pub fn concerns(&self, name: Option<&str>, arn: Option<&str>, role: Option<&str>) -> bool {
+        let last = arn.and_then(|arn| arn.rsplit('/').next());
+        name.into_iter().chain(last).any(|name| self.profiles.contains(&name.to_lowercase()))
+            || role.is_some_and(|role| self.roles.contains(role))
+    }
 }
 
 #[derive(Debug, Default)]
 struct Known {
     /// By name in lower case: IAM's names are unique ignoring case.
     profiles: HashMap<String, Profile>,
-    answers: HashMap<String, Answer>,
+    answers: HashMap<Declared, Answer>,
     listed: Option<Instant>,
     denied: bool,
 }
@@ -55,12 +85,21 @@ pub struct Catalogue {
     known: Mutex<Known>,
     /// Held while listing, so that those who come at the same time share one.
     listing: tokio::sync::Mutex<()>,
+    singles: tokio::sync::Mutex<Bucket>,
 }
 
 impl Catalogue {
     /// An empty catalogue of `account`.
     pub fn new(sdk: aws_sdk_iam::Client, account: AccountId, metrics: Arc<Metrics>) -> Self {
-        Self { sdk, account, metrics, known: Mutex::default(), listing: tokio::sync::Mutex::default() }
+        let singles = tokio::sync::Mutex::new(Bucket::new(SINGLES, Instant::now()));
+        Self {
+            sdk,
+            account,
+            metrics,
+            known: Mutex::default(),
+            listing: tokio::sync::Mutex::default(),
+            singles,
+        }
     }
 
     /// What is known of a declared profile, without asking IAM.
@@ -83,91 +122,81 @@ impl Catalogue {
             Found::One(profile) => Resolution::Found(profile.target()),
             Found::Several(arns) => Resolution::Ambiguous(arns),
             Found::Other(told) => Resolution::Missing { told, since: Timestamp::UNIX_EPOCH },
-            Found::No => match known.answers.get(&declared.to_string()) {
+            Found::No => match known.answers.get(declared) {
                 Some(Answer::Missing { told, since }) => {
                     Resolution::Missing { told: told.clone(), since: *since }
                 }
-                Some(Answer::Failed(words)) => Resolution::Unavailable(words.clone()),
                 Some(Answer::Denied) => unread(declared),
                 None => Resolution::NotAsked,
             },
         }
     }
 
-    /// Whether an association attaches a profile that was since deleted and made again under its name.
-    pub fn is_recreated(&self, row: &Association) -> bool {
-        let known = self.known();
-        let alive = known.profiles.get(&row.profile.name().to_lowercase()).filter(|p| p.arn == row.profile);
-        matches!((alive, &row.profile_id), (Some(alive), Some(attached)) if alive.id != *attached)
-    }
-
-    /// Asks IAM about a declared profile: by the shared listing where that is due, else by a single look-up.
-    pub async fn look(&self, declared: &Declared) {
-        if *declared == Declared::NoProfile
-            || self.refresh(LISTING).await && matches!(self.known().find(declared), Found::One(_))
-        {
-            return;
+    /// Asks IAM about a declared profile: by the shared listing where that is due, else by a single look-up, unless one was
+    /// made a moment ago.
+    ///
+    /// # Errors
+    /// IAM does not answer, and nothing is known of the profile. A denial is an answer.
+    pub async fn look(&self, declared: &Declared) -> Result<(), Error> {
+        let asked = Timestamp::now();
+        if *declared == Declared::NoProfile {
+            return Ok(());
         }
+        self.refresh(LISTING).await;
+        if matches!(self.known().find(declared), Found::One(profile) if profile.as_of >= asked - RECENT) {
+            return Ok(());
+        }
+        self.single_token().await;
         let began = Timestamp::now();
         let found = match declared {
-            Declared::NoProfile => return,
+            Declared::NoProfile => return Ok(()),
             Declared::Name(name) => self.get(name.as_str()).await.map(|p| p.into_iter().collect()),
             Declared::Arn(arn) => self.get(arn.name()).await.map(|p| p.into_iter().collect()),
             Declared::Role(role) => self.of_role(role).await,
         };
         let mut known = self.known();
-        let key = declared.to_string();
         match found {
             Ok(profiles) => {
-                known.forget(declared);
+                known.forget(declared, began);
                 profiles.into_iter().for_each(|profile| known.keep(profile));
                 if matches!(known.find(declared), Found::No) {
-                    let since = match known.answers.get(&key) {
+                    let since = match known.answers.get(declared) {
                         Some(Answer::Missing { since, .. }) => *since,
-                        Some(Answer::Denied | Answer::Failed(_)) | None => began,
+                        Some(Answer::Denied) | None => began,
                     };
-                    known
-                        .answers
-                        .insert(key, Answer::Missing { told: missing(declared, &self.account), since });
+                    let told = missing(declared, &self.account);
+                    known.answers.insert(declared.clone(), Answer::Missing { told, since });
                 } else {
-                    known.answers.remove(&key);
+                    known.answers.remove(declared);
                 }
+                Ok(())
             }
             Err(error) if error.meaning() == Meaning::Denied => {
-                known.answers.insert(key, Answer::Denied);
+                known.answers.insert(declared.clone(), Answer::Denied);
+                Ok(())
             }
-            Err(error) => {
-                // What was known stays known: an outage of IAM takes nothing away.
-                if matches!(known.find(declared), Found::No)
-                    && !matches!(known.answers.get(&key), Some(Answer::Missing { .. }))
-                {
-                    known.answers.insert(key, Answer::Failed(error.to_string()));
-                }
-            }
+            // What was known stays known: an outage of IAM takes nothing away.
+            Err(error) => Err(error),
         }
     }
 
-    /// Makes the shared listing if the last one is older than `age`. Whether there was one to be made.
-    pub async fn refresh(&self, age: Duration) -> bool {
+    /// Makes the shared listing if the last one is older than `age`, and tells what differs from before.
+    pub async fn refresh(&self, age: Duration) -> Differing {
         let due = |known: &Known| known.listed.is_none_or(|at| at.elapsed() >= age);
         if !due(&self.known()) {
-            return false;
+            return Differing::default();
         }
         let _one_at_a_time = self.listing.lock().await;
         if !due(&self.known()) {
-            return true;
+            return Differing::default();
         }
         let result = self.list().await;
         let mut known = self.known();
         known.listed = Some(Instant::now());
         match result {
-            Ok(profiles) => {
-                known.profiles.clear();
-                profiles.into_iter().for_each(|profile| known.keep(profile));
-                let Known { profiles, answers, .. } = &mut *known;
-                answers.retain(|_, answer| matches!(answer, Answer::Missing { .. }));
-                answers.retain(|key, _| !profiles.values().any(|p| key.ends_with(p.arn.name())));
+            Ok((profiles, began)) => {
                 known.denied = false;
+                known.replace(profiles, began)
             }
             Err(error) => {
                 if error.meaning() == Meaning::Denied && !known.denied {
@@ -176,12 +205,23 @@ impl Catalogue {
                 } else {
                     tracing::debug!(%error, "instance profiles cannot be listed now");
                 }
+                Differing::default()
             }
         }
-        true
     }
 
-    async fn list(&self) -> Result<Vec<Profile>, Error> {
+    /// IAM's limits are low and not published: single look-ups are paced by themselves.
+    async fn single_token(&self) {
+        loop {
+            let wait = match self.singles.lock().await.take(Instant::now()) {
+                Ok(()) => return,
+                Err(wait) => wait,
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn list(&self) -> Result<(Vec<Profile>, Timestamp), Error> {
         const OP: &str = "ListInstanceProfiles";
         let as_of = Timestamp::now();
         let (mut all, mut marker) = (Vec::new(), None);
@@ -195,7 +235,7 @@ impl Catalogue {
             all.extend(page.instance_profiles().iter().filter_map(|p| read(p, as_of)));
             marker = page.marker().map(str::to_owned);
             if !page.is_truncated() || marker.is_none() {
-                return Ok(all);
+                return Ok((all, as_of));
             }
         }
     }
@@ -282,13 +322,54 @@ impl Known {
         self.profiles.insert(profile.arn.name().to_lowercase(), profile);
     }
 
-    fn forget(&mut self, declared: &Declared) {
-        match declared {
-            Declared::NoProfile => {}
-            Declared::Name(name) => drop(self.profiles.remove(&name.as_str().to_lowercase())),
-            Declared::Arn(arn) => drop(self.profiles.remove(&arn.name().to_lowercase())),
-            Declared::Role(role) => self.profiles.retain(|_, p| p.role.as_ref() != Some(role)),
+    /// Takes in a listing that began at `began`; what was looked at since stays.
+    fn replace(&mut self, listed: Vec<Profile>, began: Timestamp) -> Differing {
+        let mut before = std::mem::take(&mut self.profiles);
+        let mut differing = Differing::default();
+        for profile in listed {
+            let name = profile.arn.name().to_lowercase();
+            match before.remove(&name) {
+                Some(newer) if newer.as_of > began => drop(self.profiles.insert(name, newer)),
+                Some(old) => {
+                    if (&old.arn, &old.id, &old.role) != (&profile.arn, &profile.id, &profile.role) {
+                        differing.note(&old);
+                        differing.note(&profile);
+                    }
+                    self.profiles.insert(name, profile);
+                }
+                None => {
+                    differing.note(&profile);
+                    self.profiles.insert(name, profile);
+                }
+            }
         }
+        for (name, gone) in before {
+            if gone.as_of > began {
+                self.profiles.insert(name, gone);
+            } else {
+                differing.note(&gone);
+            }
+        }
+        let answers = std::mem::take(&mut self.answers);
+        let unanswered = |declared: &Declared| matches!(self.find(declared), Found::No);
+        self.answers = answers
+            .into_iter()
+            .filter(|(d, a)| matches!(a, Answer::Missing { .. }) && unanswered(d))
+            .collect();
+        differing
+    }
+
+    /// Forgets what was known of a declaration before `began`.
+    fn forget(&mut self, declared: &Declared, began: Timestamp) {
+        self.profiles.retain(|name, profile| {
+            let meant = match declared {
+                Declared::NoProfile => false,
+                Declared::Name(declared) => *name == declared.as_str().to_lowercase(),
+                Declared::Arn(arn) => *name == arn.name().to_lowercase(),
+                Declared::Role(role) => profile.role.as_ref() == Some(role),
+            };
+            !meant || profile.as_of > began
+        });
     }
 }
 

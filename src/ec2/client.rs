@@ -43,63 +43,103 @@ pub struct Reply {
 pub struct Ec2 {
     sdk: aws_sdk_ec2::Client,
     metrics: Arc<Metrics>,
-    reads: Arc<Mutex<Bucket>>,
+    reads: Arc<[Mutex<Bucket>; 2]>,
 }
+
+/// A read operation of EC2; each has a budget of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// DescribeIamInstanceProfileAssociations.
+    Associations,
+    /// DescribeInstances.
+    Instances,
+}
+
+impl Read {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Associations => "DescribeIamInstanceProfileAssociations",
+            Self::Instances => "DescribeInstances",
+        }
+    }
+}
+
+/// The right to make one call of a read operation. Who holds it may begin at once, so a look is as old as its call.
+#[derive(Debug)]
+pub struct ReadToken(());
 
 impl Ec2 {
     /// Wraps an SDK client; `reads` is the budget of each read operation.
     pub fn new(sdk: aws_sdk_ec2::Client, metrics: Arc<Metrics>, reads: Limit) -> Self {
-        Self { sdk, metrics, reads: Arc::new(Mutex::new(Bucket::new(reads, Instant::now()))) }
+        let bucket = || Mutex::new(Bucket::new(reads, Instant::now()));
+        Self { sdk, metrics, reads: Arc::new([bucket(), bucket()]) }
+    }
+
+    /// Waits for the right to make one call.
+    pub async fn read_token(&self, read: Read) -> ReadToken {
+        loop {
+            let wait = match self.bucket(read).lock().await.take(Instant::now()) {
+                Ok(()) => return ReadToken(()),
+                Err(wait) => wait,
+            };
+            tokio::time::sleep(wait.min(Duration::from_secs(5))).await;
+        }
+    }
+
+    fn bucket(&self, read: Read) -> &Mutex<Bucket> {
+        let [associations, instances] = &*self.reads;
+        match read {
+            Read::Associations => associations,
+            Read::Instances => instances,
+        }
     }
 
     /// One page of the Region's associations, and the token of the next.
     pub async fn associations_page(
         &self,
-        token: Option<String>,
+        ReadToken(()): ReadToken,
+        page: Option<String>,
     ) -> Result<(Vec<Row>, Option<String>), Error> {
-        const OP: &str = "DescribeIamInstanceProfileAssociations";
-        self.read_token().await;
         let now = Timestamp::now();
         let call =
-            self.sdk.describe_iam_instance_profile_associations().max_results(PAGE).set_next_token(token);
-        let page = self.called(OP, call.send()).await?;
+            self.sdk.describe_iam_instance_profile_associations().max_results(PAGE).set_next_token(page);
+        let page = self.read(Read::Associations, call.send()).await?;
         let rows =
             page.iam_instance_profile_associations().iter().filter_map(|row| read_row(row, now)).collect();
         Ok((rows, page.next_token().filter(|t| !t.is_empty()).map(str::to_owned)))
     }
 
     /// The associations of these instances, at most [`FILTER_VALUES`]; all pages.
-    pub async fn associations_of(&self, ids: &[InstanceId]) -> Result<Vec<Row>, Error> {
-        const OP: &str = "DescribeIamInstanceProfileAssociations";
-        let (mut rows, mut token) = (Vec::new(), None);
+    pub async fn associations_of(&self, mut token: ReadToken, ids: &[InstanceId]) -> Result<Vec<Row>, Error> {
+        let (mut rows, mut next) = (Vec::new(), None);
         loop {
-            self.read_token().await;
+            let ReadToken(()) = token;
             let now = Timestamp::now();
-            let call = self
-                .sdk
-                .describe_iam_instance_profile_associations()
-                .filters(by_id(ids))
-                .max_results(PAGE)
-                .set_next_token(token);
-            let page = self.called(OP, call.send()).await?;
+            let call = self.sdk.describe_iam_instance_profile_associations();
+            let call = call.filters(by_id(ids)).max_results(PAGE).set_next_token(next);
+            let page = self.read(Read::Associations, call.send()).await?;
             rows.extend(page.iam_instance_profile_associations().iter().filter_map(|row| read_row(row, now)));
-            token = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
-            if token.is_none() {
+            next = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
+            if next.is_none() {
                 return Ok(rows);
             }
+            token = self.read_token(Read::Associations).await;
         }
     }
 
     /// The states of these instances, at most [`FILTER_VALUES`]. By filter, never by `InstanceIds`: there one
     /// unknown id fails the whole call. An instance that is not in the answer is not there.
-    pub async fn instances(&self, ids: &[InstanceId]) -> Result<HashMap<InstanceId, Instance>, Error> {
-        const OP: &str = "DescribeInstances";
-        let (mut found, mut token) = (HashMap::new(), None);
+    pub async fn instances(
+        &self,
+        mut token: ReadToken,
+        ids: &[InstanceId],
+    ) -> Result<HashMap<InstanceId, Instance>, Error> {
+        let (mut found, mut next) = (HashMap::new(), None);
         loop {
-            self.read_token().await;
+            let ReadToken(()) = token;
             let call =
-                self.sdk.describe_instances().filters(by_id(ids)).max_results(PAGE).set_next_token(token);
-            let page = self.called(OP, call.send()).await?;
+                self.sdk.describe_instances().filters(by_id(ids)).max_results(PAGE).set_next_token(next);
+            let page = self.read(Read::Instances, call.send()).await?;
             for instance in page.reservations().iter().flat_map(|r| r.instances()) {
                 let Some(id) = instance.instance_id().and_then(|id| InstanceId::parse(id).ok()) else {
                     continue;
@@ -108,10 +148,11 @@ impl Ec2 {
                 let managed = instance.operator().and_then(|o| o.managed()).unwrap_or(false);
                 found.insert(id, Instance::Present { state, managed });
             }
-            token = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
-            if token.is_none() {
+            next = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
+            if next.is_none() {
                 return Ok(found);
             }
+            token = self.read_token(Read::Instances).await;
         }
     }
 
@@ -122,7 +163,7 @@ impl Ec2 {
             .associate_iam_instance_profile()
             .instance_id(instance.as_str())
             .iam_instance_profile(specified(profile));
-        let reply = self.called("AssociateIamInstanceProfile", call.send()).await?;
+        let reply = measured(&self.metrics, "AssociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
@@ -133,14 +174,14 @@ impl Ec2 {
             .replace_iam_instance_profile_association()
             .association_id(association.as_str())
             .iam_instance_profile(specified(profile));
-        let reply = self.called("ReplaceIamInstanceProfileAssociation", call.send()).await?;
+        let reply = measured(&self.metrics, "ReplaceIamInstanceProfileAssociation", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
     /// Takes a profile off.
     pub async fn disassociate(&self, association: &AssociationId) -> Result<Reply, Error> {
         let call = self.sdk.disassociate_iam_instance_profile().association_id(association.as_str());
-        let reply = self.called("DisassociateIamInstanceProfile", call.send()).await?;
+        let reply = measured(&self.metrics, "DisassociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
@@ -161,37 +202,24 @@ impl Ec2 {
                     *request.body_mut() = SdkBody::from(form);
                 }
             });
-        match self.called("AssociateIamInstanceProfile", call.send()).await {
+        match measured(&self.metrics, "AssociateIamInstanceProfile", call.send()).await {
             Err(error) if error.meaning() == Meaning::DryRunPassed => Ok(()),
             Err(error) => Err(error),
             Ok(_) => Ok(()),
         }
     }
 
-    async fn read_token(&self) {
-        loop {
-            let wait = match self.reads.lock().await.take(Instant::now()) {
-                Ok(()) => return,
-                Err(wait) => wait,
-            };
-            tokio::time::sleep(wait.min(Duration::from_secs(5))).await;
-        }
-    }
-
-    async fn called<T, E>(
+    async fn read<T, E>(
         &self,
-        operation: &'static str,
+        read: Read,
         call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> Result<T, Error>
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let result = measured(&self.metrics, operation, call).await;
-        if let Err(error) = &result
-            && error.meaning() == Meaning::Throttled
-            && operation.starts_with("Describe")
-        {
-            self.reads.lock().await.throttled(Instant::now());
+        let result = measured(&self.metrics, read.name(), call).await;
+        if result.as_ref().is_err_and(|error| error.meaning() == Meaning::Throttled) {
+            self.bucket(read).lock().await.throttled(Instant::now());
         }
         result
     }

@@ -202,7 +202,9 @@ impl Error {
     /// What to do next, and the words for people.
     pub fn trouble(&self) -> TroubleKind {
         match (self, self.meaning()) {
-            (Self::NoReply { .. }, _) => TroubleKind::Unavailable(self.to_string()),
+            (Self::NoReply { operation, .. }, _) => {
+                TroubleKind::Unavailable(format!("AWS does not answer {operation}"))
+            }
             (
                 _,
                 Meaning::Overtaken
@@ -217,12 +219,16 @@ impl Error {
             (Self::Refused { operation, message, .. }, Meaning::Denied) => {
                 TroubleKind::Denied(denied(operation, message))
             }
+            // By code: AWS's sentence tells the time, and would change status at every look.
             (_, Meaning::Credentials) => TroubleKind::Credentials(format!(
-                "{self}; check the controller's credentials, clock and Region"
+                "AWS does not accept the controller's credentials ({}): check its role, its clock and whether the Region is enabled",
+                self.code()
             )),
             (_, Meaning::Throttled) => TroubleKind::Throttled,
-            (_, Meaning::Unavailable) => TroubleKind::Unavailable(self.to_string()),
-            (_, Meaning::Denied | Meaning::DryRunPassed | Meaning::Unexpected) => {
+            (Self::Refused { operation, code, .. }, Meaning::Unavailable) => {
+                TroubleKind::Unavailable(format!("AWS answers {operation} with {code}"))
+            }
+            (_, Meaning::Denied | Meaning::DryRunPassed | Meaning::Unexpected | Meaning::Unavailable) => {
                 TroubleKind::Unexpected(self.to_string())
             }
         }

@@ -11,11 +11,11 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
-use super::client::{Ec2, FILTER_VALUES, Reply, Row};
+use super::client::{Ec2, FILTER_VALUES, Read, ReadToken, Reply, Row};
 use super::error::{Error, Meaning};
 use super::gather::Gather;
-use super::listing;
-use crate::decide::{Association, AssociationState, Grade, Instance, Observed, Rows, View};
+use super::listing::{self, Pages};
+use crate::decide::{Association, AssociationState, Grade, Instance, InstanceState, Observed, Rows, View};
 use crate::ids::{AssociationId, InstanceId};
 
 /// How long after a write with a known outcome a look may show the past.
@@ -35,7 +35,7 @@ pub struct Fleet {
     health: Mutex<Health>,
     passes: watch::Sender<u64>,
     changed: mpsc::UnboundedSender<InstanceId>,
-    filters: tokio::sync::Mutex<bool>,
+    pages: tokio::sync::Mutex<Pages>,
 }
 
 #[derive(Debug, Default)]
@@ -45,8 +45,8 @@ struct Entry {
     write: Option<LastWrite>,
     /// When the newest write that is accounted for was begun or ended, whoever made it.
     accounted: Option<Timestamp>,
-    /// Whether the instance's state is looked at each pass, because somebody waits for it.
-    awaited: bool,
+    /// Who waits for the instance: while anybody does, its state is looked at each pass.
+    awaited_by: Vec<Box<str>>,
     /// No binding names it any more; it is kept until our last write has settled.
     unwanted: bool,
 }
@@ -72,7 +72,7 @@ struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
     /// Calls of the listing.
-    pub calls: u64,
+    pub calls: usize,
     /// Instances whose view changed.
     pub changed: usize,
 }
@@ -82,30 +82,19 @@ impl Fleet {
     pub fn new(ec2: Ec2, changed: mpsc::UnboundedSender<InstanceId>) -> Self {
         let entries: Arc<Mutex<HashMap<InstanceId, Entry>>> = Arc::default();
         let associations = {
-            let (ec2, entries) = (ec2.clone(), Arc::clone(&entries));
-            Gather::new(move |ids| {
+            let (waits, ec2, entries) = (ec2.clone(), ec2.clone(), Arc::clone(&entries));
+            let token = move || token_for(waits.clone(), Read::Associations);
+            Gather::new(token, move |ids, token| {
                 let (ec2, entries) = (ec2.clone(), Arc::clone(&entries));
-                Box::pin(async move {
-                    let began = Timestamp::now();
-                    let (rows, malformed) = listing::associations(&ec2, &ids).await?;
-                    let mut rows = by_instance(rows);
-                    let mut entries = lock(&entries);
-                    for id in &ids {
-                        entries
-                            .entry(id.clone())
-                            .or_default()
-                            .looked_up(rows.remove(id).unwrap_or_default(), began);
-                    }
-                    impossible(&mut entries, &malformed);
-                    Ok(())
-                })
+                Box::pin(async move { look_at_rows(&ec2, token, &entries, &ids).await })
             })
         };
         let instances = {
-            let (ec2, entries) = (ec2.clone(), Arc::clone(&entries));
-            Gather::new(move |ids| {
+            let (waits, ec2, entries) = (ec2.clone(), ec2.clone(), Arc::clone(&entries));
+            let token = move || token_for(waits.clone(), Read::Instances);
+            Gather::new(token, move |ids, token| {
                 let (ec2, entries) = (ec2.clone(), Arc::clone(&entries));
-                Box::pin(async move { look_at_instances(&ec2, &entries, &ids).await.map(drop) })
+                Box::pin(async move { look_at_instances(&ec2, token, &entries, &ids).await.map(drop) })
             })
         };
         Self {
@@ -116,7 +105,7 @@ impl Fleet {
             health: Mutex::new(Health { good: Timestamp::now(), failing: None }),
             passes: watch::Sender::new(0),
             changed,
-            filters: tokio::sync::Mutex::new(false),
+            pages: tokio::sync::Mutex::default(),
         }
     }
 
@@ -152,18 +141,21 @@ impl Fleet {
 
     /// Looks up the associations of one instance, by its id.
     pub async fn look_at_associations(&self, id: &InstanceId) -> Result<(), Error> {
-        self.associations.look(id).await
+        if self.is_impossible(id) { Ok(()) } else { self.associations.look(id).await }
     }
 
     /// Looks at the instance itself.
     pub async fn look_at_instance(&self, id: &InstanceId) -> Result<(), Error> {
-        self.instances.look(id).await
+        if self.is_impossible(id) { Ok(()) } else { self.instances.look(id).await }
     }
 
-    /// Somebody waits (or no longer waits) for this instance: its state is looked at in each pass.
-    pub fn await_instance(&self, id: &InstanceId, awaited: bool) {
+    /// `who` waits (or no longer waits) for this instance: its state is looked at in each pass.
+    pub fn await_instance(&self, id: &InstanceId, who: &str, waits: bool) {
         if let Some(entry) = self.entries().get_mut(id) {
-            entry.awaited = awaited;
+            entry.awaited_by.retain(|other| &**other != who);
+            if waits {
+                entry.awaited_by.push(who.into());
+            }
         }
     }
 
@@ -227,15 +219,6 @@ impl Fleet {
         }
     }
 
-    /// Has those look again whose live association answers to `differs`.
-    pub fn tell_differing(&self, differs: impl Fn(&Association) -> bool) {
-        let entries = self.entries();
-        let rows = entries.iter().filter_map(|(id, entry)| Some((id, entry.view.as_ref()?.rows.live()?)));
-        for (id, _) in rows.filter(|(_, row)| differs(row)) {
-            let _ = self.changed.send(id.clone());
-        }
-    }
-
     async fn list(&self) -> Result<(Pass, Timestamp), Error> {
         let began = Timestamp::now();
         let ids: Vec<InstanceId> = {
@@ -250,15 +233,19 @@ impl Fleet {
         if ids.is_empty() {
             return Ok((Pass { calls: 0, changed: 0 }, began));
         }
-        let mut filters = self.filters.lock().await;
-        let listed =
-            listing::list(&self.ec2, &ids, |id| self.entries().contains_key(id), &mut filters).await?;
-        drop(filters);
+        let mut pages = self.pages.lock().await;
+        let listed = listing::list(&self.ec2, &ids, |id| self.entries().contains_key(id), &mut pages).await?;
+        drop(pages);
         let mut changed = self.merge(&ids, listed, began);
-        let awaited: Vec<InstanceId> =
-            self.entries().iter().filter(|(_, e)| e.awaited).map(|(id, _)| id.clone()).collect();
+        let awaited: Vec<InstanceId> = self
+            .entries()
+            .iter()
+            .filter(|(_, e)| !e.awaited_by.is_empty() && !e.is_impossible())
+            .map(|(id, _)| id.clone())
+            .collect();
         for batch in awaited.chunks(FILTER_VALUES) {
-            changed.1.extend(look_at_instances(&self.ec2, &self.entries, batch).await?);
+            let token = self.ec2.read_token(Read::Instances).await;
+            changed.1.extend(look_at_instances(&self.ec2, token, &self.entries, batch).await?);
         }
         for id in &changed.1 {
             let _ = self.changed.send(id.clone());
@@ -266,7 +253,12 @@ impl Fleet {
         Ok((Pass { calls: changed.0, changed: changed.1.len() }, began))
     }
 
-    fn merge(&self, ids: &[InstanceId], listed: listing::Listed, began: Timestamp) -> (u64, Vec<InstanceId>) {
+    fn merge(
+        &self,
+        ids: &[InstanceId],
+        listed: listing::Listed,
+        began: Timestamp,
+    ) -> (usize, Vec<InstanceId>) {
         let mut rows = by_instance(listed.rows);
         let mut entries = self.entries();
         impossible(&mut entries, &listed.malformed);
@@ -287,6 +279,10 @@ impl Fleet {
         (listed.calls, changed)
     }
 
+    fn is_impossible(&self, id: &InstanceId) -> bool {
+        self.entries().get(id).is_some_and(Entry::is_impossible)
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<InstanceId, Entry>> {
         lock(&self.entries)
     }
@@ -301,21 +297,48 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+async fn token_for(ec2: Ec2, read: Read) -> ReadToken {
+    ec2.read_token(read).await
+}
+
+/// Keeps the associations of a batch.
+async fn look_at_rows(
+    ec2: &Ec2,
+    token: ReadToken,
+    entries: &Mutex<HashMap<InstanceId, Entry>>,
+    ids: &[InstanceId],
+) -> Result<(), Error> {
+    let began = Timestamp::now();
+    let (rows, malformed) = listing::associations(ec2, token, ids).await?;
+    let mut rows = by_instance(rows);
+    let mut entries = lock(entries);
+    for id in ids {
+        // Who is no longer in view is not taken in again by a look that was under way.
+        if let Some(entry) = entries.get_mut(id) {
+            entry.looked_up(rows.remove(id).unwrap_or_default(), began);
+        }
+    }
+    impossible(&mut entries, &malformed);
+    Ok(())
+}
+
 /// Keeps the states of a batch and names those that changed.
 async fn look_at_instances(
     ec2: &Ec2,
+    token: ReadToken,
     entries: &Mutex<HashMap<InstanceId, Entry>>,
     ids: &[InstanceId],
 ) -> Result<Vec<InstanceId>, Error> {
     let began = Timestamp::now();
-    let (mut found, malformed) = listing::instances(ec2, ids).await?;
+    let (mut found, malformed) = listing::instances(ec2, token, ids).await?;
     let mut entries = lock(entries);
     let mut changed = Vec::new();
     for id in ids {
         let seen = found.remove(id).unwrap_or(Instance::Absent);
-        let Some(entry) = entries.get_mut(id) else { continue };
+        let Some(entry) = entries.get_mut(id).filter(|entry| !entry.is_impossible()) else { continue };
         if entry.instance.as_ref().is_none_or(|(before, _)| *before != seen) {
             changed.push(id.clone());
+            entry.starts_anew(&seen, began);
         }
         entry.instance = Some((seen, began));
     }
@@ -328,8 +351,9 @@ fn impossible(entries: &mut HashMap<InstanceId, Entry>, malformed: &[InstanceId]
     for id in malformed {
         tracing::warn!(instance = %id, "EC2 calls this instance id malformed");
         let Some(entry) = entries.get_mut(id) else { continue };
+        let now = Timestamp::now();
         entry.instance = Some((Instance::Impossible, Timestamp::MAX));
-        entry.view = Some(View { rows: Rows::Bare, grade: Grade::Settled, began: Timestamp::now() });
+        entry.view = Some(View { rows: Rows::Bare, grade: Grade::Settled, began: now, ended: now });
     }
 }
 
@@ -366,6 +390,17 @@ impl Entry {
 
     fn is_impossible(&self) -> bool {
         matches!(self.instance, Some((Instance::Impossible, _)))
+    }
+
+    /// An instance that was stopped runs: only from now on does `associating` for long mean something.
+    fn starts_anew(&mut self, seen: &Instance, now: Timestamp) {
+        let runs = matches!(seen, Instance::Present { state: InstanceState::Running, .. });
+        if let (true, Some(_), Some(view)) = (runs, &self.instance, &mut self.view)
+            && let Rows::One(row) | Rows::Leaving(row) | Rows::Replacing { arriving: row, .. } =
+                &mut view.rows
+        {
+            row.since = now;
+        }
     }
 
     /// A look that began earlier and ended later has nothing to say.
@@ -416,7 +451,7 @@ impl Entry {
         let same_ids = {
             let before = self.ids();
             let seen = Self {
-                view: Some(View { rows: rows.clone(), grade: Grade::Listing, began }),
+                view: Some(View { rows: rows.clone(), grade: Grade::Listing, began, ended: began }),
                 ..Self::default()
             }
             .ids();
@@ -431,7 +466,7 @@ impl Entry {
 
     fn set(&mut self, rows: Rows, grade: Grade, began: Timestamp) {
         let rows = self.keeping_since(rows);
-        self.view = Some(View { rows, grade, began });
+        self.view = Some(View { rows, grade, began, ended: Timestamp::now() });
     }
 
     fn grade(&mut self, grade: Grade) {
@@ -486,7 +521,7 @@ impl Entry {
             .into_iter()
             .filter(|id| *id != reply.id || matches!(rows, Rows::Leaving(_) | Rows::Bare))
             .collect();
-        self.view = Some(View { rows, grade: Grade::Settled, began: now });
+        self.view = Some(View { rows, grade: Grade::Settled, began: now, ended: now });
         self.accounted = Some(now);
         self.write = Some(LastWrite { known: Some(known), settles: now + SETTLE, proved: true });
     }
@@ -498,31 +533,44 @@ impl Entry {
     }
 }
 
-/// Makes a pass and tells how it went. `failing` is whether the last one failed.
+/// How the passes of a view go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Going {
+    failing: bool,
+    /// Whether the bindings were told that the view cannot be renewed.
+    told: bool,
+}
+
+/// Makes a pass and tells how it went. The bindings are told of a failure once, when it is time to tell people.
 pub async fn look_around(
     fleet: &Fleet,
     name: &str,
     metrics: &crate::telemetry::Metrics,
-    failing: bool,
-) -> bool {
+    patience: SignedDuration,
+    going: Going,
+) -> Going {
     let began = Instant::now();
     match fleet.pass().await {
         Ok(pass) => {
-            metrics.list(name, pass.calls, began.elapsed());
+            metrics.list(name, pass.calls.try_into().unwrap_or(u64::MAX), began.elapsed());
             tracing::debug!(view = name, calls = pass.calls, changed = pass.changed, "pass");
-            if failing {
+            if going.failing {
                 tracing::info!(view = name, "EC2 answers again");
+            }
+            if going.told {
                 fleet.tell_all();
             }
-            false
+            Going::default()
         }
         Err(error) => {
-            if !failing {
+            if !going.failing {
                 tracing::warn!(view = name, %error, "the associations cannot be listed; what is known stays as it is");
             }
-            // Whether it is time to say so is for each binding's own pass to find.
-            fleet.tell_all();
-            true
+            let lasting = fleet.failing(patience, Timestamp::now()).is_some();
+            if lasting && !going.told {
+                fleet.tell_all();
+            }
+            Going { failing: true, told: going.told || lasting }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::client::FILTER_VALUES;
+use super::client::{FILTER_VALUES, ReadToken};
 use super::error::Error;
 use crate::ids::InstanceId;
 
@@ -17,6 +17,7 @@ const WINDOW: Duration = Duration::from_millis(15);
 type Ask = (InstanceId, oneshot::Sender<Result<(), Error>>);
 type Answer = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
+/// While there is no right to make a call, the window stays open: a scarce call takes all who wait along.
 /// Gathers look-ups by instance id into calls of at most [`FILTER_VALUES`]. Calls run side by side: a slow one
 /// delays only those that are in it.
 #[derive(Debug, Clone)]
@@ -25,30 +26,37 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// Starts gathering; `call` looks up a batch and keeps what it finds. It ends when the last clone is dropped.
-    pub fn new(call: impl Fn(Vec<InstanceId>) -> Answer + Send + Sync + 'static) -> Self {
+    /// Starts gathering; `call` looks up a batch, by the token that `token` waited for, and keeps what it finds. It ends
+    /// when the last clone is dropped.
+    pub fn new<W>(
+        token: impl Fn() -> W + Send + Sync + 'static,
+        call: impl Fn(Vec<InstanceId>, ReadToken) -> Answer + Send + Sync + 'static,
+    ) -> Self
+    where
+        W: Future<Output = ReadToken> + Send + 'static,
+    {
         let (asks, mut inbox) = mpsc::unbounded_channel::<Ask>();
         let call = Arc::new(call);
         tokio::spawn(async move {
             while let Some(first) = inbox.recv().await {
                 let mut batch = vec![first];
-                let closes = tokio::time::sleep(WINDOW);
+                let closes = async {
+                    tokio::time::sleep(WINDOW).await;
+                    token().await
+                };
                 tokio::pin!(closes);
-                while batch.len() < FILTER_VALUES {
+                let token = loop {
                     tokio::select! {
-                        () = &mut closes => break,
-                        ask = inbox.recv() => match ask {
-                            Some(ask) => batch.push(ask),
-                            None => break,
-                        },
+                        token = &mut closes => break token,
+                        Some(ask) = inbox.recv(), if batch.len() < FILTER_VALUES => batch.push(ask),
                     }
-                }
+                };
                 let call = Arc::clone(&call);
                 tokio::spawn(async move {
                     let mut ids: Vec<InstanceId> = batch.iter().map(|(id, _)| id.clone()).collect();
                     ids.sort();
                     ids.dedup();
-                    let answer = call(ids).await;
+                    let answer = call(ids, token).await;
                     for (_, reply) in batch {
                         // Who no longer waits for the answer needs none.
                         let _ = reply.send(answer.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::client::{Ec2, FILTER_VALUES, Row};
+use super::client::{Ec2, FILTER_VALUES, Read, ReadToken, Row};
 use super::error::{Error, Meaning};
 use crate::decide::Instance;
 use crate::ids::InstanceId;
@@ -13,58 +13,69 @@ pub struct Listed {
     /// The rows of the instances asked for.
     pub rows: Vec<Row>,
     /// Calls made.
-    pub calls: u64,
+    pub calls: usize,
     /// Whether each instance was asked for by its id, so that a missing row means that there is none.
     pub by_id: bool,
     /// Ids that EC2 calls malformed.
     pub malformed: Vec<InstanceId>,
 }
 
+/// How many pages the Region takes: as many as the last listing had, or at least as many as it was given up after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pages(Option<usize>);
+
 /// Lists the associations of these instances with as few calls as may be: pages of 1000 over the whole Region,
 /// unless that takes more calls than filters of 200 ids. The size of the Region shows only on the way, so the
-/// pages are given up where they become the dearer way; `filters` remembers that for the next time.
+/// pages are given up where they become the dearer way, and `pages` remembers it for the next time.
 pub async fn list(
     ec2: &Ec2,
     ids: &[InstanceId],
     wanted: impl Fn(&InstanceId) -> bool,
-    filters: &mut bool,
+    pages: &mut Pages,
 ) -> Result<Listed, Error> {
     let batches = ids.len().div_ceil(FILTER_VALUES);
-    *filters = *filters || batches <= 1;
     let mut calls = 0;
-    if !*filters {
-        let (mut rows, mut token) = (Vec::new(), None);
+    if batches > 1 && pages.0.is_none_or(|pages| pages <= batches) {
+        let (mut rows, mut next) = (Vec::new(), None);
         loop {
-            let (page, next) = ec2.associations_page(token).await?;
+            let token = ec2.read_token(Read::Associations).await;
+            let (page, following) = ec2.associations_page(token, next).await?;
             calls += 1;
             rows.extend(page.into_iter().filter(|(id, _)| wanted(id)));
-            token = next;
-            match token {
+            next = following;
+            *pages = Pages(Some(calls + usize::from(next.is_some())));
+            match next {
                 None => return Ok(Listed { rows, calls, by_id: false, malformed: Vec::new() }),
-                Some(_) if calls as usize > batches => break,
+                Some(_) if calls >= batches => break,
                 Some(_) => {}
             }
         }
-        *filters = true;
     }
     let (mut rows, mut malformed) = (Vec::new(), Vec::new());
     for batch in ids.chunks(FILTER_VALUES) {
         calls += 1;
-        let (found, bad) = associations(ec2, batch).await?;
+        let token = ec2.read_token(Read::Associations).await;
+        let (found, bad) = associations(ec2, token, batch).await?;
         rows.extend(found);
         malformed.extend(bad);
     }
-    // Where the bindings have become many, the pages are tried again.
-    *filters = batches < 5;
     Ok(Listed { rows, calls, by_id: true, malformed })
 }
 
 /// The associations of a batch, and the ids that EC2 calls malformed. One such id fails the call for all, so
 /// the batch is halved until the bad ones stand alone.
-pub async fn associations(ec2: &Ec2, batch: &[InstanceId]) -> Result<(Vec<Row>, Vec<InstanceId>), Error> {
-    let (mut rows, mut malformed, mut todo) = (Vec::new(), Vec::new(), vec![batch]);
+pub async fn associations(
+    ec2: &Ec2,
+    token: ReadToken,
+    batch: &[InstanceId],
+) -> Result<(Vec<Row>, Vec<InstanceId>), Error> {
+    let (mut rows, mut malformed, mut todo, mut token) = (Vec::new(), Vec::new(), vec![batch], Some(token));
     while let Some(part) = todo.pop() {
-        match ec2.associations_of(part).await {
+        let token = match token.take() {
+            Some(token) => token,
+            None => ec2.read_token(Read::Associations).await,
+        };
+        match ec2.associations_of(token, part).await {
             Ok(found) => rows.extend(found),
             Err(error) if error.meaning() == Meaning::InstanceMalformed => {
                 halve(part, &mut todo, &mut malformed)
@@ -78,11 +89,17 @@ pub async fn associations(ec2: &Ec2, batch: &[InstanceId]) -> Result<(Vec<Row>, 
 /// The states of a batch, and the ids that EC2 calls malformed.
 pub async fn instances(
     ec2: &Ec2,
+    token: ReadToken,
     batch: &[InstanceId],
 ) -> Result<(HashMap<InstanceId, Instance>, Vec<InstanceId>), Error> {
-    let (mut all, mut malformed, mut todo) = (HashMap::new(), Vec::new(), vec![batch]);
+    let (mut all, mut malformed, mut todo, mut token) =
+        (HashMap::new(), Vec::new(), vec![batch], Some(token));
     while let Some(part) = todo.pop() {
-        match ec2.instances(part).await {
+        let token = match token.take() {
+            Some(token) => token,
+            None => ec2.read_token(Read::Instances).await,
+        };
+        match ec2.instances(token, part).await {
             Ok(found) => all.extend(found),
             Err(error) if error.meaning() == Meaning::InstanceMalformed => {
                 halve(part, &mut todo, &mut malformed)

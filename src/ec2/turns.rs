@@ -113,6 +113,11 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         self.forget_waiting(key);
     }
 
+    /// A turn that was taken was not used after all.
+    pub fn give_back(&mut self) {
+        self.bucket.give_back();
+    }
+
     /// Gives turns for the tokens there are: who may go now, and when to call again.
     pub fn advance(&mut self, now: Instant) -> (Vec<K>, Duration) {
         let before = self.granted.len();

@@ -67,9 +67,10 @@ impl Check {
         self.readiness.lock().insert(self.name, None);
     }
 
-    /// It is not there, or no longer; the text says what is awaited.
-    pub fn unmet(&self, awaited: impl Into<String>) {
-        self.readiness.lock().insert(self.name, Some(awaited.into()));
+    /// It is not there, or no longer; the text says what is awaited. Whether that is news.
+    pub fn unmet(&self, awaited: impl Into<String>) -> bool {
+        let awaited = Some(awaited.into());
+        self.readiness.lock().insert(self.name, awaited.clone()) != Some(awaited)
     }
 }
 

@@ -262,7 +262,8 @@ impl Story {
 
     fn changed(self, operation: Operation, from: Carried, to: Carried) -> Self {
         self.but(|s| {
-            let change = PastChange { operation, from, to, at: s.now - seconds(3), confirmed: true };
+            let change =
+                PastChange { operation, from, to, then: None, at: s.now - seconds(3), confirmed: true };
             s.history.changes.insert(0, change);
         })
     }
@@ -277,6 +278,14 @@ impl Story {
 
     pub fn after_detaching(self, name: &str) -> Self {
         self.changed(Operation::DisassociateIamInstanceProfile, carried(name), Carried::Nothing)
+    }
+
+    /// The first half of a swap: this one off, to attach what is declared.
+    pub fn after_swapping_out(self, name: &str) -> Self {
+        self.after_detaching(name).but(|s| {
+            let then = ProfileRef::parse("arn:aws:iam::123456789012:instance-profile/team/App");
+            s.history.changes.first_mut().unwrap().then = then;
+        })
     }
 
     pub fn carried_out_in(self, place: Place) -> Self {
@@ -333,8 +342,12 @@ impl Story {
     // The answer.
 
     pub fn observed(&self) -> Observed {
-        let view =
-            self.grade.map(|grade| View { rows: Rows::of(self.rows.clone()), grade, began: self.began });
+        let view = self.grade.map(|grade| View {
+            rows: Rows::of(self.rows.clone()),
+            grade,
+            began: self.began,
+            ended: self.began,
+        });
         Observed { view, instance: self.instance.clone() }
     }
 

@@ -290,6 +290,7 @@ impl Play {
             operation: write.operation(),
             from: write.from(),
             to: write.to(),
+            then: write.then().cloned(),
             at: now,
             confirmed: false,
         };

@@ -138,6 +138,7 @@ fn any_change() -> impl Strategy<Value = PastChange> {
     (operation, any_carried(), any_carried(), any_age(), any::<bool>()).prop_map(
         |(operation, from, to, age, confirmed)| PastChange {
             operation,
+            then: to.profile().cloned().filter(|_| operation == Operation::DisassociateIamInstanceProfile),
             from,
             to,
             at: noon() - age,

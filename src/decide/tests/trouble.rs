@@ -124,7 +124,7 @@ fn a_profile_that_ec2_does_not_know() {
 
 #[test]
 fn refused_for_good_between_the_halves_of_a_swap() {
-    let half = || want(APP).stopped().after_detaching(OLD);
+    let half = || want(APP).stopped().after_swapping_out(OLD);
     let invalid = |ago| half().after_failing(TroubleKind::ProfileInvalid, 5, ago);
     tell([
         (
@@ -162,7 +162,12 @@ fn refused_for_good_between_the_halves_of_a_swap() {
         ("… then the former one", half().after_failing(denied(), 3, seconds(9)), associate(OLD)),
         (
             "the same profile is no way back",
-            want(APP).stopped().after_detaching(APP).after_failing(denied(), 1, seconds(0)),
+            want(APP).stopped().after_swapping_out(APP).after_failing(denied(), 1, seconds(0)),
+            refuse(Reason::AccessDenied),
+        ),
+        (
+            "what somebody had taken off stays off: that was no swap",
+            want(APP).stopped().after_detaching(OLD).after_failing(denied(), 1, seconds(0)),
             refuse(Reason::AccessDenied),
         ),
         (
