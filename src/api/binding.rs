@@ -67,7 +67,7 @@ use serde::{Deserialize, Serialize};
 pub struct InstanceRoleBindingSpec {
     /// The EC2 instance, `i-` and 8 or 17 hexadecimal digits. Immutable: make a new binding for another
     /// instance. The instance may be launched later than the binding is made.
-    #[schemars(regex(pattern = r"^i-([0-9a-f]{8}|[0-9a-f]{17})$"), length(max = 19))]
+    #[schemars(regex(pattern = r"^i-([0-9a-f]{8}|[0-9a-f]{17})$"), length(max = 64))]
     #[x_kube(
         validation = Rule::new("self == oldSelf").message("instanceId is immutable: make a new binding for another instance and delete this one"),
         validation = Rule::new("self.matches('^i-([0-9a-f]{8}|[0-9a-f]{17})$')").message("instanceId must be `i-` followed by 8 or 17 lower-case hexadecimal digits, such as i-0123456789abcdef0")
@@ -78,6 +78,7 @@ pub struct InstanceRoleBindingSpec {
     /// Immutable: it can be neither changed, added nor removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"), length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z]{2,}(-[a-z]+)+-[0-9]+$')").message("region must be the name of an AWS Region, such as eu-west-1"))]
     pub region: Option<String>,
 
     /// The instance profile that the instance must carry: exactly one of name, arn, roleName or none.
@@ -119,8 +120,8 @@ pub struct InstanceRoleBindingSpec {
 pub struct InstanceProfile {
     /// The instance profile's name, without path. It is looked up in IAM, in the controller's account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_+=,.@-]{1,128}$"), length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_+=,.@-]+$')").message("name must be the instance profile's name alone, 1 to 128 of letters, digits and _+=,.@- : no ARN (use arn), no path or slash (use arn), no wildcard"))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_+=,.@-]{1,128}$"), length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_+=,.@-]{1,128}$')").message("name must be the instance profile's name alone, 1 to 128 of letters, digits and _+=,.@- : no ARN (use arn), no path or slash (use arn), no wildcard"))]
     pub name: Option<String>,
 
     /// The instance profile's ARN, path included; not the ARN of a role. Any partition.
@@ -137,8 +138,8 @@ pub struct InstanceProfile {
     /// The name of an IAM role; the one instance profile that holds it is looked up in IAM. A role in no
     /// profile, or in several, is told and never guessed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[A-Za-z0-9_+=,.@-]{1,64}$"), length(min = 1, max = 64))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_+=,.@-]+$')").message("roleName must be the role's name alone, 1 to 64 of letters, digits and _+=,.@- : no ARN, no path or slash, no wildcard"))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_+=,.@-]{1,64}$"), length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_+=,.@-]{1,64}$')").message("roleName must be the role's name alone, 1 to 64 of letters, digits and _+=,.@- : no ARN, no path or slash, no wildcard"))]
     pub role_name: Option<String>,
 
     /// `none: {}` — "No IAM role": the instance must carry no instance profile.

@@ -211,7 +211,8 @@ impl Bindings {
         // A binding deleted and made again under its name while nobody watched may name another instance.
         let mut interest = Self::forget(&mut index, &key);
         index.spots.insert(key.clone(), spot.clone());
-        index.keys.entry(spot.clone()).or_default().push(key);
+        // Nearly always one: room for more is made when more come.
+        index.keys.entry(spot.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key);
         interest.push(Interest::Begun(spot));
         interest
     }

@@ -140,6 +140,14 @@ pub fn trim(binding: &mut InstanceRoleBinding) {
             binding.metadata.annotations = None;
         }
     }
+    // Lists are read with room to grow; ten thousand of them never do.
+    if let Some(finalizers) = &mut binding.metadata.finalizers {
+        finalizers.shrink_to_fit();
+    }
+    if let Some(status) = &mut binding.status {
+        status.conditions.shrink_to_fit();
+        status.changes.shrink_to_fit();
+    }
 }
 
 /// A JSON patch that removes conditions of our types which `wanted` does not have; null if there are none.

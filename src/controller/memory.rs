@@ -53,14 +53,15 @@ struct Poll {
 pub struct Memory(Mutex<HashMap<String, Note>>);
 
 impl Memory {
-    /// Opens the note of a binding; a note on another version of it is void.
-    pub fn open(&self, version: &Version, now: Timestamp) {
+    /// Opens the note of a binding; a note on another version of it is void. `news` is whether status does not speak of this
+    /// version yet.
+    pub fn open(&self, version: &Version, news: bool, now: Timestamp) {
         let mut notes = self.notes();
         let note = notes.entry(version.uid.clone()).or_default();
         if note.version != *version {
             // What became of a change is true whatever the spec says now.
             let outcome = note.outcome.take();
-            *note = Note { version: version.clone(), since: Some(now), outcome, ..Note::default() };
+            *note = Note { version: version.clone(), since: news.then_some(now), outcome, ..Note::default() };
         }
     }
 
@@ -94,7 +95,14 @@ impl Memory {
     pub fn healed(&self, uid: &str) {
         if let Some(note) = self.notes().get_mut(uid) {
             note.trouble = None;
-            note.drift_told = false;
+        }
+    }
+
+    /// All is well: most bindings are most of the time, and nothing is kept of them.
+    pub fn at_rest(&self, uid: &str) {
+        let mut notes = self.notes();
+        if notes.get(uid).is_some_and(|note| note.outcome.is_none()) {
+            notes.remove(uid);
         }
     }
 
@@ -227,7 +235,7 @@ mod tests {
     #[test]
     fn failures_are_left_alone_longer_and_an_edit_ends_that() {
         let memory = Memory::default();
-        memory.open(&version(1), at(0));
+        memory.open(&version(1), true, at(0));
         memory.failed("u", TroubleKind::Denied("a".into()), at(0));
         memory.failed("u", TroubleKind::Denied("b".into()), at(20));
         let trouble = memory.trouble("u").unwrap();
@@ -236,14 +244,14 @@ mod tests {
         memory.failed("u", TroubleKind::Overtaken, at(60));
         let trouble = memory.trouble("u").unwrap();
         assert_eq!((trouble.count, trouble.since), (3, at(60)));
-        memory.open(&version(2), at(61));
+        memory.open(&version(2), true, at(61));
         assert_eq!(memory.trouble("u"), None);
     }
 
     #[test]
     fn the_interval_doubles_from_look_to_look_not_from_pass_to_pass() {
         let memory = Memory::default();
-        memory.open(&version(1), at(0));
+        memory.open(&version(1), true, at(0));
         let first = memory.next_look("u", Reason::Associating, None, at(0)).unwrap();
         assert!(first >= Duration::from_secs(1) && first <= Duration::from_millis(1100));
         assert!(memory.next_look("u", Reason::Associating, None, at(0)).unwrap() <= first);

@@ -79,7 +79,8 @@ pub async fn reconcile(
     connection.fleet.first_pass().await;
     let now = Timestamp::now();
     let version = gather::version(&object);
-    ctx.memory.open(&version, now);
+    let told = object.status.as_ref().and_then(|status| status.observed_generation);
+    ctx.memory.open(&version, told != object.metadata.generation, now);
     let asked = gather::unheard_request(&object);
     let mut subject = Subject {
         status: status(&object, ctx, &version.uid),
@@ -310,13 +311,13 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     let Subject { connection, desired, uid, .. } = subject;
     let Known { decision, observed, .. } = known;
     let done = decision.step.phase() == Phase::Done;
-    if done {
-        ctx.memory.healed(uid);
-    }
     if subject.asked && subject.heard.is_none() {
         return Action::requeue(ctx.memory.after_error(uid));
     }
     ctx.memory.went_well(uid);
+    if done {
+        ctx.memory.at_rest(uid);
+    }
     // An association may stay `associating` as long as its instance is stopped: the passes tell when that changes.
     let stopped = matches!(observed.instance, Some(Instance::Present { state: InstanceState::Stopped, .. }));
     let parked = decision.reason == Reason::Associating && stopped && ctx.memory.trouble(uid).is_none();

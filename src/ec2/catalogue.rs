@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::budget::{Bucket, Limit};
 use super::client::measured;
@@ -18,8 +18,6 @@ use crate::telemetry::Metrics;
 
 /// How often the listing is made at most.
 pub const LISTING: Duration = Duration::from_secs(60);
-/// How old an answer of IAM may be to count as just asked.
-const RECENT: SignedDuration = SignedDuration::from_secs(2);
 /// Our own limit of single look-ups.
 const SINGLES: Limit = Limit { burst: 20.0, per_second: 5.0 };
 /// Profiles in a page of the listing, the most IAM gives.
@@ -132,8 +130,7 @@ impl Catalogue {
         }
     }
 
-    /// Asks IAM about a declared profile: by the shared listing where that is due, else by a single look-up, unless one was
-    /// made a moment ago.
+    /// Asks IAM about a declared profile: by the shared listing where that is due, else by a single look-up.
     ///
     /// # Errors
     /// IAM does not answer, and nothing is known of the profile. A denial is an answer.
@@ -143,7 +140,7 @@ impl Catalogue {
             return Ok(());
         }
         self.refresh(LISTING).await;
-        if matches!(self.known().find(declared), Found::One(profile) if profile.as_of >= asked - RECENT) {
+        if matches!(self.known().find(declared), Found::One(profile) if profile.as_of >= asked) {
             return Ok(());
         }
         self.single_token().await;

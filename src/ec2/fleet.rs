@@ -4,7 +4,7 @@
 //! different, is looked up by instance id before anybody concludes from it. For a while after a write of ours
 //! EC2's answers may show the past (`aws-semantics` 1.4): until then our knowledge of the reply stands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ const FRESH: SignedDuration = SignedDuration::from_secs(5);
 #[derive(Debug)]
 pub struct Fleet {
     ec2: Ec2,
-    entries: Arc<Mutex<HashMap<InstanceId, Entry>>>,
+    entries: Arc<Mutex<HashMap<InstanceId, Box<Entry>>>>,
     associations: Gather,
     instances: Gather,
     health: Mutex<Health>,
@@ -80,7 +80,7 @@ pub struct Pass {
 impl Fleet {
     /// A view of `ec2`; instances whose view changed by a pass are sent to `changed`.
     pub fn new(ec2: Ec2, changed: mpsc::UnboundedSender<InstanceId>) -> Self {
-        let entries: Arc<Mutex<HashMap<InstanceId, Entry>>> = Arc::default();
+        let entries: Arc<Mutex<HashMap<InstanceId, Box<Entry>>>> = Arc::default();
         let associations = {
             let (waits, ec2, entries) = (ec2.clone(), ec2.clone(), Arc::clone(&entries));
             let token = move || token_for(waits.clone(), Read::Associations);
@@ -280,10 +280,10 @@ impl Fleet {
     }
 
     fn is_impossible(&self, id: &InstanceId) -> bool {
-        self.entries().get(id).is_some_and(Entry::is_impossible)
+        self.entries().get(id).is_some_and(|entry| entry.is_impossible())
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<InstanceId, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<InstanceId, Box<Entry>>> {
         lock(&self.entries)
     }
 
@@ -305,7 +305,7 @@ async fn token_for(ec2: Ec2, read: Read) -> ReadToken {
 async fn look_at_rows(
     ec2: &Ec2,
     token: ReadToken,
-    entries: &Mutex<HashMap<InstanceId, Entry>>,
+    entries: &Mutex<HashMap<InstanceId, Box<Entry>>>,
     ids: &[InstanceId],
 ) -> Result<(), Error> {
     let began = Timestamp::now();
@@ -326,7 +326,7 @@ async fn look_at_rows(
 async fn look_at_instances(
     ec2: &Ec2,
     token: ReadToken,
-    entries: &Mutex<HashMap<InstanceId, Entry>>,
+    entries: &Mutex<HashMap<InstanceId, Box<Entry>>>,
     ids: &[InstanceId],
 ) -> Result<Vec<InstanceId>, Error> {
     let began = Timestamp::now();
@@ -347,7 +347,7 @@ async fn look_at_instances(
 }
 
 /// An id that EC2 calls malformed is never sent again: there can be nothing behind it.
-fn impossible(entries: &mut HashMap<InstanceId, Entry>, malformed: &[InstanceId]) {
+fn impossible(entries: &mut HashMap<InstanceId, Box<Entry>>, malformed: &[InstanceId]) {
     for id in malformed {
         tracing::warn!(instance = %id, "EC2 calls this instance id malformed");
         let Some(entry) = entries.get_mut(id) else { continue };
@@ -359,10 +359,24 @@ fn impossible(entries: &mut HashMap<InstanceId, Entry>, malformed: &[InstanceId]
 
 fn by_instance(rows: Vec<Row>) -> HashMap<InstanceId, Vec<Option<Association>>> {
     let mut map: HashMap<InstanceId, Vec<Option<Association>>> = HashMap::new();
-    for (id, row) in rows {
+    // A fleet carries few profiles: their names are kept once.
+    let (mut arns, mut ids) = (HashSet::new(), HashSet::new());
+    for (id, mut row) in rows {
+        if let Some(row) = &mut row {
+            row.profile = one(&mut arns, &row.profile);
+            row.profile_id = row.profile_id.take().map(|id| one(&mut ids, &id));
+        }
         map.entry(id).or_default().push(row);
     }
     map
+}
+
+/// The same value, sharing the memory of the one that was seen before.
+fn one<T: Clone + Eq + std::hash::Hash>(seen: &mut HashSet<T>, value: &T) -> T {
+    seen.get(value).cloned().unwrap_or_else(|| {
+        seen.insert(value.clone());
+        value.clone()
+    })
 }
 
 /// Sorts rows; one that cannot be read makes the whole unclear.

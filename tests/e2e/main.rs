@@ -1,0 +1,26 @@
+//! The controller, end to end: a real API server, the real SDK over HTTP, and an EC2 that answers as EC2 does.
+//!
+//! Most scenarios share one control plane, one sandbox and one controller ([`world::World::shared`]), each in a
+//! namespace of its own with instances of its own. Those that need a policy, a flag or the end of a controller
+//! have a world of their own.
+
+#![allow(clippy::indexing_slicing, reason = "a panic is how a test fails, in the helpers of tests as well")]
+
+mod a_converged_binding_costs_nothing;
+mod an_edit_acts_at_once;
+mod aws_says_no;
+mod conditions_of_others;
+mod deleting_a_binding;
+mod ec2_answers_badly;
+mod killed_in_the_middle;
+mod look_but_do_not_touch;
+mod moto;
+mod samples;
+mod someone_else_changed_it;
+mod stage;
+mod starting_and_stopping;
+mod the_instance_is_not_ready;
+mod the_profile_is_not_ready;
+mod two_bindings_for_one_instance;
+mod what_kubectl_shows;
+mod what_the_api_server_refuses;
