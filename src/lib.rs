@@ -9,4 +9,6 @@ pub mod controller;
 pub mod decide;
 pub mod ec2;
 pub mod ids;
+#[cfg(test)]
+mod rooms;
 pub mod telemetry;
