@@ -8,6 +8,7 @@ pub mod budget;
 pub mod catalogue;
 pub mod client;
 pub mod cloud;
+mod entry;
 pub mod error;
 pub mod fleet;
 mod gather;

@@ -1,0 +1,312 @@
+//! What is known of one instance: its rows, its state, our last write, and how much may rest on them.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::decide::{Association, AssociationState, Grade, Instance, InstanceState, Observed, Rows, View};
+use crate::ids::AssociationId;
+
+/// How long after a write with a known outcome a look may show the past.
+pub const SETTLE: SignedDuration = SignedDuration::from_secs(10);
+/// The same where the outcome is not known.
+pub const SETTLE_UNKNOWN: SignedDuration = SignedDuration::from_secs(30);
+/// How old an instance's state may be when a write rests on it.
+const FRESH: SignedDuration = SignedDuration::from_secs(5);
+
+/// What is known of one instance.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) view: Option<View>,
+    pub(super) instance: Option<(Instance, Timestamp)>,
+    pub(super) write: Option<LastWrite>,
+    /// When the newest write that is accounted for was begun or ended, whoever made it.
+    pub(super) accounted: Option<Timestamp>,
+    /// Who waits for the instance: while anybody does, its state is looked at each pass.
+    pub(super) awaited_by: Vec<Box<str>>,
+    /// No binding names it any more; it is kept until our last write has settled.
+    pub(super) unwanted: bool,
+}
+
+/// Our last write to an instance, until it has settled.
+#[derive(Debug)]
+pub(super) struct LastWrite {
+    /// The association ids known before it, where this process saw them: a row with another one is news.
+    known: Option<Vec<AssociationId>>,
+    /// Until when a look may show the past.
+    pub(super) settles: Timestamp,
+    /// Whether the reply proved what is there now.
+    proved: bool,
+}
+
+impl Entry {
+    pub(super) fn observed(&self, now: Timestamp) -> Observed {
+        let mut view = self.view.clone();
+        if let (Some(view), Some(write)) = (&mut view, &self.write)
+            && now >= write.settles
+            && view.began < write.settles
+        {
+            // Settled by now, but not looked at since: worth no more than a listing.
+            view.grade = Grade::Listing;
+        }
+        let instance =
+            self.instance.as_ref().filter(|(_, at)| now.duration_since(*at) <= FRESH).map(|(i, _)| i.clone());
+        Observed { view, instance }
+    }
+
+    pub(super) fn is_impossible(&self) -> bool {
+        matches!(self.instance, Some((Instance::Impossible, _)))
+    }
+
+    /// An instance that was stopped runs: only from now on does `associating` for long mean something.
+    pub(super) fn starts_anew(&mut self, seen: &Instance, now: Timestamp) {
+        let runs = matches!(seen, Instance::Present { state: InstanceState::Running, .. });
+        if let (true, Some(_), Some(view)) = (runs, &self.instance, &mut self.view)
+            && let Rows::One(row) | Rows::Leaving(row) | Rows::Replacing { arriving: row, .. } =
+                &mut view.rows
+        {
+            row.since = now;
+        }
+    }
+
+    /// A look that began earlier and ended later has nothing to say.
+    fn has_seen_later_than(&self, began: Timestamp) -> bool {
+        self.view.as_ref().is_some_and(|view| view.began > began)
+    }
+
+    pub(super) fn ids(&self) -> Vec<AssociationId> {
+        match self.view.as_ref().map(|v| &v.rows) {
+            Some(Rows::One(row) | Rows::Leaving(row)) => vec![row.id.clone()],
+            Some(Rows::Replacing { leaving, arriving }) => vec![leaving.id.clone(), arriving.id.clone()],
+            Some(Rows::Bare | Rows::Unclear) | None => Vec::new(),
+        }
+    }
+
+    /// A look by instance id.
+    pub(super) fn looked_up(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
+        if self.is_impossible() || self.has_seen_later_than(began) {
+            return;
+        }
+        let Some(write) = self.write.as_ref().filter(|write| began < write.settles) else {
+            self.write = None;
+            self.set(sorted(rows), Grade::Settled, began);
+            return;
+        };
+        let news = |row: &Option<Association>| {
+            row.as_ref().is_some_and(|row| write.known.as_ref().is_some_and(|known| !known.contains(&row.id)))
+        };
+        match (rows.iter().any(news), write.proved, write.known.is_some()) {
+            (true, _, _) => self.set(sorted(rows), Grade::Settled, began),
+            // The reply stands against an answer that may be from before it.
+            (false, true, _) => {}
+            (false, false, true) => self.grade(Grade::Unsettled),
+            // Nothing is known of before, so all that is seen may be the past.
+            (false, false, false) => self.set(sorted(rows), Grade::Unsettled, began),
+        }
+    }
+
+    /// A shared listing: a row that is there is a fact, one that is missing or another one is only a hint.
+    pub(super) fn listed(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
+        if self.is_impossible()
+            || self.has_seen_later_than(began)
+            || self.write.as_ref().is_some_and(|write| began < write.settles)
+        {
+            return;
+        }
+        let rows = sorted(rows);
+        let same_ids = {
+            let before = self.ids();
+            let seen = Self {
+                view: Some(View { rows: rows.clone(), grade: Grade::Listing, began, ended: began }),
+                ..Self::default()
+            }
+            .ids();
+            before == seen && !matches!(rows, Rows::Unclear)
+        };
+        match self.view.as_ref().map(|v| v.grade) {
+            Some(grade) if same_ids && rows != Rows::Bare => self.set(rows, grade, began),
+            Some(_) if same_ids => {}
+            Some(_) | None => self.set(rows, Grade::Listing, began),
+        }
+    }
+
+    fn set(&mut self, rows: Rows, grade: Grade, began: Timestamp) {
+        let rows = self.keeping_since(rows);
+        self.view = Some(View { rows, grade, began, ended: Timestamp::now() });
+    }
+
+    fn grade(&mut self, grade: Grade) {
+        if let Some(view) = &mut self.view {
+            view.grade = grade;
+        }
+    }
+
+    /// A row that was seen in this state before keeps the time when that began.
+    fn keeping_since(&self, mut rows: Rows) -> Rows {
+        let keep = |row: &mut Association| {
+            let before = match self.view.as_ref().map(|v| &v.rows) {
+                Some(Rows::One(old) | Rows::Leaving(old)) => vec![old],
+                Some(Rows::Replacing { leaving, arriving }) => vec![leaving, arriving],
+                Some(Rows::Bare | Rows::Unclear) | None => Vec::new(),
+            };
+            if let Some(same) = before.into_iter().find(|old| old.id == row.id && old.state == row.state) {
+                row.since = same.since;
+            }
+        };
+        match &mut rows {
+            Rows::One(row) | Rows::Leaving(row) => keep(row),
+            Rows::Replacing { leaving, arriving } => {
+                keep(leaving);
+                keep(arriving);
+            }
+            Rows::Bare | Rows::Unclear => {}
+        }
+        rows
+    }
+
+    pub(super) fn wrote(&mut self, reply: Option<Association>, now: Timestamp) {
+        let known = self.ids();
+        let Some(reply) = reply else {
+            self.unproved(Some(known), now, now + SETTLE);
+            return;
+        };
+        let before = self.view.take().map(|v| v.rows);
+        let rows = match (&reply.state, before) {
+            (AssociationState::Disassociated, _) => Rows::Bare,
+            (AssociationState::Disassociating, _) => Rows::Leaving(reply.clone()),
+            (
+                AssociationState::Associating | AssociationState::Associated,
+                Some(Rows::One(old) | Rows::Replacing { arriving: old, .. }),
+            ) if old.id != reply.id => Rows::Replacing {
+                leaving: Association { state: AssociationState::Disassociating, since: now, ..old },
+                arriving: reply.clone(),
+            },
+            _ => Rows::of([reply.clone()]),
+        };
+        let known = known
+            .into_iter()
+            .filter(|id| *id != reply.id || matches!(rows, Rows::Leaving(_) | Rows::Bare))
+            .collect();
+        self.view = Some(View { rows, grade: Grade::Settled, began: now, ended: now });
+        self.accounted = Some(now);
+        self.write = Some(LastWrite { known: Some(known), settles: now + SETTLE, proved: true });
+    }
+
+    pub(super) fn unproved(&mut self, known: Option<Vec<AssociationId>>, at: Timestamp, settles: Timestamp) {
+        self.accounted = Some(at);
+        self.grade(Grade::Unsettled);
+        self.write = Some(LastWrite { known, settles, proved: false });
+    }
+}
+
+/// Sorts rows; one that cannot be read makes the whole unclear.
+fn sorted(rows: Vec<Option<Association>>) -> Rows {
+    match rows.into_iter().collect::<Option<Vec<_>>>() {
+        Some(rows) => Rows::of(rows),
+        None => Rows::Unclear,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ProfileArn;
+
+    fn row(id: &str, profile: &str, state: AssociationState) -> Association {
+        Association {
+            id: AssociationId::parse(&format!("iip-assoc-{id}")).unwrap(),
+            profile: ProfileArn::parse(&format!("arn:aws:iam::123456789012:instance-profile/{profile}"))
+                .unwrap(),
+            profile_id: None,
+            state,
+            since: at(0),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn associated(id: &str, profile: &str) -> Association {
+        row(id, profile, AssociationState::Associated)
+    }
+
+    fn seen(entry: &Entry, second: i64) -> (Rows, Grade) {
+        let view = entry.observed(at(second)).view.unwrap();
+        (view.rows, view.grade)
+    }
+
+    #[test]
+    fn absence_from_a_listing_is_only_a_hint() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "App"))], at(0));
+        entry.listed(vec![], at(60));
+        assert_eq!(seen(&entry, 60), (Rows::Bare, Grade::Listing));
+        entry.looked_up(vec![Some(associated("1", "App"))], at(61));
+        assert_eq!(seen(&entry, 61), (Rows::One(associated("1", "App")), Grade::Settled));
+    }
+
+    #[test]
+    fn a_known_row_in_a_listing_changes_its_state_but_not_its_worth() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(row("1", "App", AssociationState::Associating))], at(0));
+        entry.listed(vec![Some(associated("1", "App"))], at(60));
+        assert_eq!(seen(&entry, 60), (Rows::One(associated("1", "App")), Grade::Settled));
+    }
+
+    #[test]
+    fn the_reply_stands_against_looks_that_show_the_past() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(0));
+        entry.wrote(Some(row("2", "App", AssociationState::Associating)), at(1));
+        for lagging in [vec![], vec![Some(associated("1", "Old"))]] {
+            entry.looked_up(lagging.clone(), at(3));
+            entry.listed(lagging, at(3));
+            let (rows, grade) = seen(&entry, 3);
+            assert_eq!((rows.live().unwrap().id.as_str(), grade), ("iip-assoc-2", Grade::Settled));
+        }
+        entry.looked_up(vec![Some(associated("2", "App"))], at(4));
+        assert_eq!(seen(&entry, 4).0, Rows::One(associated("2", "App")));
+    }
+
+    #[test]
+    fn a_foreign_row_is_news_at_once_even_before_things_settle() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(0));
+        entry.wrote(Some(row("2", "App", AssociationState::Associating)), at(1));
+        entry.looked_up(vec![Some(associated("3", "Other"))], at(4));
+        assert_eq!(seen(&entry, 4), (Rows::One(associated("3", "Other")), Grade::Settled));
+    }
+
+    #[test]
+    fn after_a_lost_reply_only_news_or_time_settle_it() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![], at(0));
+        let known = entry.ids();
+        entry.unproved(Some(known), at(1), at(1) + SETTLE_UNKNOWN);
+        entry.looked_up(vec![], at(5));
+        assert_eq!(seen(&entry, 5), (Rows::Bare, Grade::Unsettled));
+        assert_eq!(seen(&entry, 32).1, Grade::Listing, "settled by now, but not looked at since");
+        entry.looked_up(vec![], at(32));
+        assert_eq!(seen(&entry, 32), (Rows::Bare, Grade::Settled));
+        entry.unproved(Some(vec![]), at(33), at(33) + SETTLE_UNKNOWN);
+        entry.looked_up(vec![Some(associated("1", "App"))], at(34));
+        assert_eq!(seen(&entry, 34), (Rows::One(associated("1", "App")), Grade::Settled));
+    }
+
+    #[test]
+    fn a_detach_on_a_stopped_instance_is_proved_by_its_reply() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(0));
+        entry.wrote(Some(row("1", "Old", AssociationState::Disassociated)), at(1));
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(2));
+        assert_eq!(seen(&entry, 2), (Rows::Bare, Grade::Settled));
+    }
+
+    #[test]
+    fn instance_state_is_known_for_five_seconds() {
+        let mut entry = Entry::default();
+        let running = Instance::Present { state: crate::decide::InstanceState::Running, managed: false };
+        entry.instance = Some((running.clone(), at(0)));
+        assert_eq!(entry.observed(at(5)).instance, Some(running));
+        assert_eq!(entry.observed(at(6)).instance, None);
+    }
+}
