@@ -106,7 +106,13 @@ fn a_late_write_of_what_is_no_longer_wanted() -> Result<()> {
     s.choose("web", json!({"name": "app"}))?;
     world.start_controller()?;
     let s = world.scenario("regret")?;
-    s.carries(&i, Some(&wrong))?;
+    // By the journal: the repair may be too quick to be seen from outside.
+    eventually_ok("the late write has taken effect", Duration::from_secs(60), || {
+        let calls = s.sandbox().calls_since(0)?;
+        let landed = calls.iter().any(|c| c.to_profile.as_ref() == Some(&wrong) && c.effect_ms.is_some());
+        ensure!(landed, "not yet");
+        Ok(())
+    })?;
     s.carries(&i, Some(&app))?;
     s.patiently("web", "settles", |found| {
         is_observed(found)
