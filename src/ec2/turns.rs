@@ -5,7 +5,7 @@
 //! people asked for comes before drift. Drift as a class gets at least a quarter of the tokens, so that edits in a
 //! loop starve nobody.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -181,11 +181,6 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
             lane.of(class).retain(|k| k != key);
         }
         self.groups.retain(|(_, lane)| !lane.is_empty());
-    }
-
-    /// Those who wait, for tests and metrics.
-    pub fn waiting(&self) -> HashSet<K> {
-        self.waiting.keys().cloned().collect()
     }
 }
 
