@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use world::{ACCOUNT, Scenario, repository};
+use world::{ACCOUNT, REGION, Scenario, repository};
 
 use crate::stage::{
     ASSOCIATE, DISASSOCIATE, REPLACE, Story, condition, is_observed, message, quick_world, reason, truth,
@@ -28,6 +28,8 @@ fn without_reading_iam_a_profile_is_known_by_its_name_alone() -> Result<()> {
     let world = quick_world()?;
     let s = world.scenario("iam")?;
     allow(&s, &all_but(&["iam:Get*", "iam:List*"]))?;
+    // Whoever knows a name only cannot tell its path: only a grant that lists the name holds.
+    s.grant("names", &json!({"instanceProfiles": ["app", "other"], "instances": {"regions": [REGION]}}))?;
     let app = s.sandbox().profile("app")?;
     let other = s.sandbox().profile("other")?;
     let (i, j) = (s.sandbox().instance("running", None)?, s.sandbox().instance("running", None)?);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use world::{ACCOUNT, eventually_ok};
+use world::{ACCOUNT, OTHER_REGION, eventually_ok};
 
 use crate::stage::{ASSOCIATE, DISASSOCIATE, REPLACE, Story, condition, message, reason, scenario, truth};
 
@@ -135,7 +135,7 @@ fn an_id_that_ec2_calls_malformed_disturbs_nobody() -> Result<()> {
 fn an_instance_of_another_region() -> Result<()> {
     let s = scenario("region")?;
     s.sandbox().profile("region-app")?;
-    let region = "eu-central-1";
+    let region = OTHER_REGION;
     let ids = s.sandbox().add_instances(&json!({"count": 1, "region": region}))?;
     let i = &ids[0];
     s.apply("web", &json!({"instanceId": i, "region": region, "instanceProfile": {"name": "region-app"}}))?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use world::Scenario;
+use world::{REGION, Scenario};
 
 use crate::stage::{
     ASSOCIATE, DISASSOCIATE, REPLACE, Story, aws, condition, message, quick_world, reason, scenario, truth,
@@ -86,6 +86,9 @@ fn a_name_in_another_letter_case() -> Result<()> {
 #[test]
 fn a_profile_of_another_account() -> Result<()> {
     let s = scenario("account")?;
+    // The administrator meant it well; no grant makes EC2 take a profile of another account.
+    let profiles = ["arn:aws:iam::210987654321:instance-profile/*"];
+    s.grant("far", &json!({"instanceProfiles": profiles, "instances": {"regions": [REGION]}}))?;
     let i = s.sandbox().instance("running", None)?;
     s.bind("web", &i, &json!({"arn": "arn:aws:iam::210987654321:instance-profile/app"}))?;
     let binding = s.reaches("web", "ProfileNotFound")?;

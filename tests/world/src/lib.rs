@@ -3,7 +3,8 @@
 //! - [`ControlPlane`]: the real etcd and kube-apiserver, and `kubectl` to talk to them.
 //! - [`Sandbox`]: an EC2 that can be told what to be ([`Moto`]: one that nobody here wrote).
 //! - [`Controller`]: the program under test, as its own service account.
-//! - [`World`]: all of them together; [`Scenario`]: one test's corner of it.
+//! - [`World`]: all of them together; [`Scenario`]: one test's corner of it. One wide grant covers the scenarios; a
+//!   [`World::stranger`] has only what a test grants it.
 //!
 //! Whatever is started here ends with the process that started it, even if that is killed (`guard`).
 //! Log files lie in a temporary folder, which is kept when a test fails, and always with `WORLD_KEEP=1`.
@@ -12,6 +13,7 @@ mod aws;
 mod control_plane;
 mod controller;
 mod eventually;
+mod grants;
 mod guard;
 mod http;
 mod moto;
@@ -27,10 +29,11 @@ pub use aws::{ACCOUNT, AwsCli, AwsEnv, REGION};
 pub use control_plane::{Api, ApiCall, ControlPlane, Kubectl};
 pub use controller::{Controller, ControllerCommand};
 pub use eventually::{eventually, eventually_ok};
+pub use grants::{EVERYTHING, GRANTED, OTHER_REGION};
 pub use moto::Moto;
 pub use places::{binary, repository, venv_program};
 pub use process::Process;
 pub use sandbox::{Call, Sandbox};
 pub use scenario::{Scenario, condition};
 pub use scratch::Scratch;
-pub use together::{World, WorldOptions};
+pub use together::{Grants, World, WorldOptions};

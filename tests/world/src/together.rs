@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::json;
 
 use crate::control_plane::{ApiCall, ControlPlane};
 use crate::controller::{Controller, ControllerCommand};
+use crate::grants::{EVERYTHING, GRANTED, everything, grant_object, grant_path};
 use crate::places::repository;
 use crate::sandbox::Sandbox;
 use crate::scenario::Scenario;
@@ -30,6 +32,18 @@ pub struct WorldOptions {
     pub controller_flags: Vec<String>,
     /// No controller at the start; see [`World::controller_command`].
     pub without_controller: bool,
+    /// Which grants there are at the start.
+    pub grants: Grants,
+}
+
+/// The grants that a world begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Grants {
+    /// A wide one, [`EVERYTHING`](crate::EVERYTHING), for every namespace of a [`World::scenario`].
+    #[default]
+    Everything,
+    /// None: each of its scenarios is a [`World::stranger`].
+    None,
 }
 
 /// A control plane with the shipped manifests applied, a sandbox, and a controller as its service account.
@@ -64,12 +78,15 @@ impl World {
         } else {
             Plane::Shared(shared_with_manifests()?)
         };
+        if options.grants == Grants::Everything {
+            plane.get().api().apply(&grant_path(EVERYTHING), &grant_object(EVERYTHING, &everything()))?;
+        }
         let flags: Vec<&str> = options.sandbox_flags.iter().map(String::as_str).collect();
         let sandbox = Sandbox::start_with(&flags)?;
         let kubeconfig = plane.get().kubeconfig_for(NAMESPACE, SERVICE_ACCOUNT)?;
         let only = match plane {
             Plane::Own(_) => None,
-            Plane::Shared(plane) => Some(new_namespace(plane, "world")?),
+            Plane::Shared(plane) => Some(new_namespace(plane, "world", options.grants)?),
         };
         let scratch = Scratch::new("controller")?;
         let start = !options.without_controller;
@@ -160,9 +177,24 @@ impl World {
     /// # Errors
     /// The API server refuses the namespace.
     pub fn scenario(&self, name: &str) -> Result<Scenario<'_>> {
+        self.scenario_with(name, self.options.grants)
+    }
+
+    /// A corner of this world whose namespace the wide grant does not cover (in a world whose control plane is shared,
+    /// only with [`Grants::None`]).
+    ///
+    /// # Errors
+    /// The API server refuses the namespace.
+    pub fn stranger(&self, name: &str) -> Result<Scenario<'_>> {
+        let widened = self.only.is_some() && self.options.grants != Grants::None;
+        ensure!(!widened, "the only namespace of this world is covered by the wide grant");
+        self.scenario_with(name, Grants::None)
+    }
+
+    fn scenario_with(&self, name: &str, grants: Grants) -> Result<Scenario<'_>> {
         let namespace = match &self.only {
             Some(namespace) => namespace.clone(),
-            None => new_namespace(self.control_plane(), name)?,
+            None => new_namespace(self.control_plane(), name, grants)?,
         };
         Ok(Scenario::new(self, namespace))
     }
@@ -200,10 +232,14 @@ fn shared_with_manifests() -> Result<&'static ControlPlane> {
 }
 
 /// A namespace that was not there before; `name` becomes its beginning.
-fn new_namespace(plane: &ControlPlane, name: &str) -> Result<String> {
+fn new_namespace(plane: &ControlPlane, name: &str, grants: Grants) -> Result<String> {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let namespace = format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let object = serde_json::json!({"metadata": {"name": namespace}});
+    let labels = match grants {
+        Grants::Everything => json!({GRANTED: "true"}),
+        Grants::None => json!({}),
+    };
+    let object = json!({"metadata": {"name": namespace, "labels": labels}});
     plane.api().create("/api/v1/namespaces", &object)?;
     Ok(namespace)
 }

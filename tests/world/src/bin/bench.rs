@@ -115,11 +115,13 @@ impl Bench<'_> {
         let instances =
             sandbox.add_instances(&json!({"count": to - from, "state": "running", "profile": arn}))?;
         let api = self.world.control_plane().api();
+        let corner = self.world.scenario("many")?;
+        let list = corner.path("");
         let began = Instant::now();
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..4)
                 .map(|worker| {
-                    let instances = &instances;
+                    let (instances, list) = (&instances, list.trim_end_matches('/'));
                     scope.spawn(move || -> Result<()> {
                         for (i, instance) in instances.iter().enumerate().skip(worker).step_by(4) {
                             let object = json!({
@@ -127,10 +129,7 @@ impl Bench<'_> {
                                 "metadata": {"name": format!("many-{}", from + i)},
                                 "spec": {"instanceId": instance, "instanceProfile": {"name": "bench"}},
                             });
-                            api.create(
-                                "/apis/instancerole.dev/v1alpha1/namespaces/default/instancerolebindings",
-                                &object,
-                            )?;
+                            api.create(list, &object)?;
                         }
                         Ok(())
                     })

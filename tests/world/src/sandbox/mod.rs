@@ -177,6 +177,14 @@ impl Sandbox {
         self.patch("instances", &change).map(drop)
     }
 
+    /// Gives an instance these tags, at once, and takes all others away.
+    ///
+    /// # Errors
+    /// There is no such instance.
+    pub fn retag(&self, instance: &str, tags: &Value) -> Result<()> {
+        self.change_instance(instance, &json!({"tags": tags}))
+    }
+
     /// The truth about one instance, without lag: `{state, tags, profileArn, rows: […]}`.
     ///
     /// # Errors
