@@ -22,7 +22,7 @@ struct Sample {
 impl Sample {
     fn apply(file: &str) -> Result<Self> {
         let world = World::shared()?;
-        namespace(world)?;
+        namespace_and_grant(world)?;
         let path = repository().join("deploy/samples").join(file);
         let manifest: Value = serde_yaml::from_str(&std::fs::read_to_string(&path)?)?;
         let at = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -78,10 +78,15 @@ impl Sample {
     }
 }
 
-fn namespace(world: &World) -> Result<()> {
+/// What stands before all samples: their namespace, and the grant without which none of them does anything.
+fn namespace_and_grant(world: &World) -> Result<()> {
     static MADE: OnceLock<Result<(), String>> = OnceLock::new();
-    let path = repository().join("deploy/samples/00-namespace.yaml");
-    let make = || world.control_plane().admin().run(&["apply", "-f", &path.to_string_lossy()]).map(drop);
+    let make = || {
+        ["00-namespace.yaml", "00-grant.yaml"].into_iter().try_for_each(|file| {
+            let path = repository().join("deploy/samples").join(file);
+            world.control_plane().admin().run(&["apply", "-f", &path.to_string_lossy()]).map(drop)
+        })
+    };
     MADE.get_or_init(|| make().map_err(|error| format!("{error:#}"))).clone().map_err(|error| anyhow!(error))
 }
 
@@ -117,6 +122,8 @@ fn attach_to_a_running_instance_by_name() -> Result<()> {
     assert_eq!(truth(&binding, "Synced"), "True");
     assert_eq!(condition(&binding, "Reconciling"), &Value::Null);
     assert_eq!(condition(&binding, "Stalled"), &Value::Null);
+    assert_eq!(condition(&binding, "Authorized")["reason"], "Granted");
+    assert_eq!(status["grant"], "instance-role-demo", "deploy/samples/00-grant.yaml");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! is what they print. What is claimed comes from the sandbox's journal and its truth, never from the controller; the
 //! program ends with 0 only if each row came out as it should. With `KEEP=1` all of it stays up until ctrl-c.
 //!
-//! - `story`: the nine steps, in order. Begin there.
+//! - `story`: the ten steps, in order. Begin there.
 //! - `trial`: what a row must come to, and what it came to. `ledger`: the rows so far, and the summary.
 //! - `samples`, `stage`: the manifests of `deploy/samples`, and the EC2 that they start from.
 //! - `watch`, `screen`: `kubectl get --watch` as it prints; what goes to the terminal.

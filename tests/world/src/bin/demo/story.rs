@@ -1,12 +1,13 @@
-//! The nine steps.
+//! The ten steps.
 
 mod apply;
 mod outside;
+mod refused;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use world::{World, WorldOptions};
+use world::{Grants, World, WorldOptions};
 
 use crate::ledger::Ledger;
 use crate::samples::{self, NAMESPACE, Sample};
@@ -16,7 +17,7 @@ use crate::trial::{Ends, Trial};
 use crate::watch::Watch;
 
 /// How many there are.
-pub const STEPS: usize = 9;
+pub const STEPS: usize = 10;
 
 /// How long anything may take that takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +52,8 @@ impl<'s> Story<'s> {
             sandbox_flags: PACE.iter().map(|setting| format!("--set={setting}")).collect(),
             controller_flags: vec!["--resync-interval=3s".to_owned()],
             without_controller: true,
+            // deploy/samples brings its own.
+            grants: Grants::None,
         };
         screen.line("API server with deploy/kustomize/default, and EC2: about 5 seconds …");
         let mut world = World::new(options)?;
@@ -69,6 +72,7 @@ impl<'s> Story<'s> {
         self.drift()?;
         self.replace_by_an_edit()?;
         self.swap_while_stopped()?;
+        self.ask_for_what_was_not_granted()?;
         self.describe_and_delete()
     }
 

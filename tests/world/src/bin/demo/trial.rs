@@ -44,6 +44,8 @@ pub enum Ends {
     Awaited,
     /// The binding is gone and the instance has no profile.
     Released,
+    /// No grant covers the binding; the instance has the profile that it had.
+    Refused(&'static str),
 }
 
 /// What a row came to.
@@ -66,13 +68,14 @@ impl Ends {
             Self::Bare => "Disassociated",
             Self::Awaited => "InstanceNotFound",
             Self::Released => "",
+            Self::Refused(_) => "NotAuthorized",
         }
     }
 
     /// The end in the words of [`state_of`].
     fn state(self) -> String {
         match self {
-            Self::Carries(profile) => format!("{profile}, associated"),
+            Self::Carries(profile) | Self::Refused(profile) => format!("{profile}, associated"),
             Self::CarriesUntilStart(profile) => format!("{profile}, associating until started"),
             Self::Bare | Self::Released => "no profile".to_owned(),
             Self::Awaited => "no such instance yet".to_owned(),

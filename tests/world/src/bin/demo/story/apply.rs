@@ -54,8 +54,8 @@ impl Story<'_> {
     /// Everything at once, as a GitOps tool would.
     pub(super) fn apply_the_samples(&mut self) -> Result<()> {
         self.screen.step(
-            "Applying deploy/samples, all ten at once",
-            "Below is kubectl's own watch, seconds in front: EC2 takes its time, and each binding tells what it \
+            "Applying deploy/samples: a grant, and all ten bindings at once",
+            "The grant is the administrator's: which namespace may put which profiles on which instances. Below is kubectl's own watch, seconds in front: EC2 takes its time, and each binding tells what it \
              waits for. Two instances are stopped and one is not launched yet, so three \
              bindings cannot be Ready now. After a write EC2's reads may be stale, so a row's absence is believed only \
              after ten seconds: that is the last line.",
