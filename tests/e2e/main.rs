@@ -13,6 +13,7 @@ mod aws_says_no;
 mod conditions_of_others;
 mod deleting_a_binding;
 mod ec2_answers_badly;
+mod iam_policies;
 mod killed_in_the_middle;
 mod look_but_do_not_touch;
 mod moto;

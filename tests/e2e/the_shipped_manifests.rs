@@ -75,8 +75,7 @@ fn nothing_is_writable_or_open_in_the_pod_that_need_not_be() -> Result<()> {
     for (label, value) in policy["podSelector"]["matchLabels"].as_object().context("no selector")? {
         assert_eq!(pod["metadata"]["labels"][label], *value, "the policy must select the pod");
     }
-    let opened: Vec<&Value> =
-        policy["ingress"].as_array().into_iter().flatten().flat_map(|rule| ports(rule)).collect();
+    let opened: Vec<&Value> = policy["ingress"].as_array().into_iter().flatten().flat_map(ports).collect();
     let metrics =
         containers[0]["ports"].as_array().into_iter().flatten().find(|port| port["name"] == "metrics");
     assert_eq!(opened, [&metrics.context("no port named metrics")?["containerPort"]]);
