@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::mpsc;
-use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
 
+use super::kept::Kept;
 use crate::api::InstanceRoleBinding;
-use crate::api::binding::InstanceProfile;
 use crate::api::condition::{self, ConditionType};
 use crate::decide::Reason;
 use crate::ec2::catalogue::Differing;
@@ -24,11 +24,11 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn of(binding: &InstanceRoleBinding) -> Self {
+    pub fn of<K: Resource>(binding: &K) -> Self {
         Self { namespace: binding.namespace().unwrap_or_default(), name: binding.name_any() }
     }
 
-    fn object(&self) -> ObjectRef<InstanceRoleBinding> {
+    fn object(&self) -> ObjectRef<Kept> {
         ObjectRef::new(&self.name).within(&self.namespace)
     }
 }
@@ -79,8 +79,8 @@ pub type Scope = Option<String>;
 /// One watch: what it has seen, and whom to wake for it.
 #[derive(Debug)]
 pub struct Shard {
-    pub store: Store<InstanceRoleBinding>,
-    pub wake: mpsc::UnboundedSender<ObjectRef<InstanceRoleBinding>>,
+    pub store: Store<Kept>,
+    pub wake: mpsc::UnboundedSender<ObjectRef<Kept>>,
 }
 
 /// What a change of the bindings means for others.
@@ -136,16 +136,27 @@ impl Bindings {
 
     /// The binding as last seen.
     pub fn get(&self, key: &Key) -> Option<Arc<InstanceRoleBinding>> {
-        self.shard(&key.namespace)?.store.get(&key.object())
+        let kept = self.shard(&key.namespace)?.store.get(&key.object())?;
+        Some(Arc::new(kept.whole()))
     }
 
-    /// The Region of a binding: its own, or the controller's.
+    /// Where a binding's instance is: in the Region it names, or in the controller's.
     pub fn spot(&self, binding: &InstanceRoleBinding) -> Option<Spot> {
-        let region = match &binding.spec.region {
+        let (id, region) = (&binding.spec.instance_id, binding.spec.region.as_deref());
+        if let Some(seen) = self.index().seen.get(&Key::of(binding))
+            && seen.spot.instance.as_str() == id
+        {
+            return Some(seen.spot.clone());
+        }
+        self.spot_of(id, region)
+    }
+
+    fn spot_of(&self, instance: &str, region: Option<&str>) -> Option<Spot> {
+        let region = match region {
             Some(region) => Region::parse(region).ok()?,
             None => self.own_region.clone(),
         };
-        Some(Spot { region, instance: InstanceId::parse(&binding.spec.instance_id).ok()? })
+        Some(Spot { region, instance: InstanceId::parse(instance).ok()? })
     }
 
     /// Notes that a watch has listed all it sees; whether that was the first time and all watches have now.
@@ -176,7 +187,7 @@ impl Bindings {
     pub fn want_profiles(&self) -> bool {
         self.shards
             .values()
-            .any(|s| s.store.find(|binding| binding.spec.instance_profile.none.is_none()).is_some())
+            .any(|s| s.store.find(|binding| binding.declares().iter().any(Option::is_some)).is_some())
     }
 
     /// Has a binding looked at again.
@@ -199,15 +210,15 @@ impl Bindings {
             return;
         }
         for binding in self.shards.values().flat_map(|shard| shard.store.state()) {
-            let InstanceProfile { name, arn, role_name, none: _ } = &binding.spec.instance_profile;
-            if differing.concerns(name.as_deref(), arn.as_deref(), role_name.as_deref()) {
-                self.wake(&Key::of(&binding));
+            let [name, arn, role] = binding.declares();
+            if differing.concerns(name, arn, role) {
+                self.wake(&Key::of(&*binding));
             }
         }
     }
 
     /// Follows the watch; the store has taken the event in already.
-    pub fn follow(&self, scope: &Scope, event: &Event<InstanceRoleBinding>) -> Vec<News> {
+    pub fn follow(&self, scope: &Scope, event: &Event<Kept>) -> Vec<News> {
         match event {
             Event::Init => {
                 self.index().listings.insert(scope.clone(), HashSet::new());
@@ -239,12 +250,11 @@ impl Bindings {
         }
     }
 
-    fn applied(&self, binding: &InstanceRoleBinding) -> Vec<News> {
-        let Some(spot) = self.spot(binding) else { return Vec::new() };
+    fn applied(&self, binding: &Kept) -> Vec<News> {
+        let Some(spot) = self.spot_of(binding.instance_id(), binding.region()) else { return Vec::new() };
         let key = Key::of(binding);
         let mut index = self.index();
-        let (generation, deleted) =
-            (binding.metadata.generation, binding.metadata.deletion_timestamp.is_some());
+        let (generation, deleted) = (binding.meta().generation, binding.meta().deletion_timestamp.is_some());
         let seen = Seen { spot: spot.clone(), generation, deleted };
         let before = index.seen.get(&key);
         if before == Some(&seen) {
@@ -307,19 +317,13 @@ impl Bindings {
     pub fn count(&self, metrics: &Metrics) {
         let mut counts: BTreeMap<(ConditionType, &str, &str), usize> = BTreeMap::new();
         for binding in self.shards.values().flat_map(|shard| shard.store.state()) {
-            let conditions = binding.status.iter().flat_map(|status| status.conditions.iter());
-            for condition in conditions {
-                let Some(type_) = ConditionType::ALL.into_iter().find(|t| t.as_str() == condition.type_)
-                else {
+            for (type_, status, reason) in binding.conditions() {
+                let Some(type_) = ConditionType::ALL.into_iter().find(|t| t.as_str() == type_) else {
                     continue;
                 };
-                let reason = Reason::ALL
-                    .into_iter()
-                    .map(Reason::as_str)
-                    .find(|r| *r == condition.reason)
-                    .unwrap_or("Other");
-                let status =
-                    ["True", "False"].into_iter().find(|s| *s == condition.status).unwrap_or("Unknown");
+                let reason =
+                    Reason::ALL.into_iter().map(Reason::as_str).find(|r| *r == reason).unwrap_or("Other");
+                let status = ["True", "False"].into_iter().find(|s| *s == status).unwrap_or("Unknown");
                 *counts.entry((type_, status, reason)).or_default() += 1;
             }
         }

@@ -168,6 +168,11 @@ impl Grants {
     }
 
     fn has_listed(&self, what: impl Fn(&mut Listed)) {
+        let before = self.are_known();
+        if !before {
+            // Nobody was judged yet, so nobody is to be judged anew.
+            self.lock().touched.clear();
+        }
         self.listed.send_modify(what);
         self.news.notify_one();
     }
@@ -260,7 +265,6 @@ mod tests {
         }
         grants.known().await;
         assert_eq!(names(&grants, "one"), ["team-a"]);
-        assert_eq!(grants.touched().await, HashSet::from(["one".to_owned()]));
         grants.follow_namespaces(&Event::Apply(namespace("one", "b")));
         assert!(names(&grants, "one").is_empty());
         assert_eq!(grants.touched().await, HashSet::from(["one".to_owned()]));

@@ -134,6 +134,7 @@ impl Kubernetes {
 /// Drops what nobody here reads: it is more than half of an object's memory.
 pub fn trim(binding: &mut InstanceRoleBinding) {
     binding.metadata.managed_fields = None;
+    binding.metadata.labels = None;
     if let Some(annotations) = &mut binding.metadata.annotations {
         annotations.retain(|name, _| name.starts_with("instancerole.dev/"));
         if annotations.is_empty() {

@@ -11,6 +11,7 @@ mod entitle;
 mod events;
 mod gather;
 mod grants;
+mod kept;
 mod kubernetes;
 mod memory;
 mod permit;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use tokio::time::timeout;
 
 use super::act::{self, Outcome};
 use super::bindings::{Key, Spot};
@@ -28,6 +29,8 @@ use crate::ec2::{Connection, Error};
 const ROUNDS: usize = 8;
 /// A wait for a turn shorter than this is not told: it would be over before anybody reads it.
 const WORTH_TELLING: Duration = Duration::from_secs(5);
+/// How long a worker waits for what others need as well, before it turns to another binding.
+const SHORTLY: Duration = Duration::from_secs(1);
 /// How soon to look again after a newer object refused a write: its own event usually comes first.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
@@ -70,7 +73,7 @@ pub async fn reconcile(
     object: Arc<InstanceRoleBinding>,
     ctx: &Arc<Context>,
 ) -> Result<Action, kubernetes::Error> {
-    let key = Key::of(&object);
+    let key = Key::of(&*object);
     let desired = match gather::desired(&object, &ctx.settings) {
         Ok(desired) => desired,
         Err(malformed) => {
@@ -79,7 +82,10 @@ pub async fn reconcile(
         }
     };
     let Some(spot) = ctx.bindings.spot(&object) else { return Ok(Action::await_change()) };
-    ctx.grants.known().await;
+    // Nobody is taken for unauthorised before the grants were read. No worker is held for what may take long.
+    if timeout(SHORTLY, ctx.grants.known()).await.is_err() {
+        return Ok(Action::requeue(SHORTLY));
+    }
     let now = Timestamp::now();
     let version = gather::version(&object);
     let told = object.status.as_ref().and_then(|status| status.observed_generation);
@@ -89,7 +95,9 @@ pub async fn reconcile(
         Err(lack) => return unentitled(ctx, &object, &desired, &spot, &lack).await,
     };
     let connection = ctx.connect(&credentials, &spot.region).await;
-    connection.fleet.first_pass().await;
+    if timeout(SHORTLY, connection.fleet.first_pass()).await.is_err() {
+        return Ok(Action::requeue(SHORTLY));
+    }
     let asked = gather::unheard_request(&object);
     let mut subject = Subject {
         status: status(&object, ctx, &version.uid),
@@ -122,7 +130,7 @@ async fn unentitled(
     spot: &Spot,
     lack: &Lack,
 ) -> Result<Action, kubernetes::Error> {
-    let key = Key::of(object);
+    let key = Key::of(&**object);
     ctx.leave_queues(&key);
     let alone = ctx.bindings.at(spot).len() <= 1;
     for (_, connection) in ctx.cloud.connected_to(&spot.region) {
@@ -242,7 +250,7 @@ async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
             }
         };
         if let Err(error) = looked {
-            tracing::debug!(%error, rival = %Key::of(&rival.object), "whether a grant covers a rival cannot be told");
+            tracing::debug!(%error, rival = %Key::of(&*rival.object), "whether a grant covers a rival cannot be told");
         }
     }
 }

@@ -19,9 +19,10 @@ use super::bindings::{Bindings, Key, News, Scope, Shard, Spot};
 use super::context::{Context, Settings};
 use super::events::{Events, Tale};
 use super::grants::NamespaceMeta;
+use super::kept::Kept;
 use super::kubernetes::{self, Kubernetes};
 use super::reconcile;
-use crate::api::{InstanceRoleBinding, InstanceRoleGrant};
+use crate::api::InstanceRoleGrant;
 use crate::decide::{Grant, Place};
 use crate::ec2::Cloud;
 use crate::ec2::cloud::{Environment, Identity};
@@ -107,7 +108,6 @@ pub async fn run(
         let seen = {
             let (ctx, awaited, scope) = (Arc::clone(&ctx), awaited.kubernetes.clone(), scope.clone());
             watched(&clients.watch, &ctx.settings, scope.as_deref())
-                .modify(kubernetes::trim)
                 .reflect(writer)
                 .inspect(move |event| follow(&ctx, &scope, &awaited, event))
                 .applied_objects()
@@ -163,7 +163,7 @@ fn watched(
     client: &Client,
     settings: &Settings,
     namespace: Option<&str>,
-) -> impl futures::Stream<Item = watcher::Result<watcher::Event<InstanceRoleBinding>>> + Send + use<> {
+) -> impl futures::Stream<Item = watcher::Result<watcher::Event<Kept>>> + Send + use<> {
     let mut config = watcher::Config::default().streaming_lists();
     if let Some(selector) = &settings.selector {
         config = config.labels(selector);
@@ -174,12 +174,7 @@ fn watched(
 }
 
 /// Keeps the index and the fleet views along with the store.
-fn follow(
-    ctx: &Arc<Context>,
-    scope: &Scope,
-    awaited: &Check,
-    event: &watcher::Result<watcher::Event<InstanceRoleBinding>>,
-) {
+fn follow(ctx: &Arc<Context>, scope: &Scope, awaited: &Check, event: &watcher::Result<watcher::Event<Kept>>) {
     match event {
         Ok(event) => {
             for news in ctx.bindings.follow(scope, event) {
@@ -309,9 +304,10 @@ async fn give_turns(ctx: Arc<Context>) {
 }
 
 /// A pass that panics is counted and tried again; the process goes on.
-async fn guarded(binding: Arc<InstanceRoleBinding>, ctx: Arc<Context>) -> Result<Action, PassError> {
+async fn guarded(kept: Arc<Kept>, ctx: Arc<Context>) -> Result<Action, PassError> {
     let timer = ctx.metrics.reconcile_timer();
-    let key = Key::of(&binding);
+    let binding = Arc::new(kept.whole());
+    let key = Key::of(&*binding);
     let span = tracing::info_span!("reconcile", binding = %key, instance = binding.spec.instance_id, generation = binding.metadata.generation);
     let pass = AssertUnwindSafe(tracing::Instrument::instrument(reconcile::reconcile(binding, &ctx), span));
     match pass.catch_unwind().await {
@@ -345,12 +341,12 @@ enum PassError {
     Panicked,
 }
 
-fn after(binding: Arc<InstanceRoleBinding>, error: &PassError, ctx: Arc<Context>) -> Action {
+fn after(binding: Arc<Kept>, error: &PassError, ctx: Arc<Context>) -> Action {
     let uid = binding.uid().unwrap_or_default();
     match error {
         PassError::Kubernetes(error) => {
             if !matches!(error, kubernetes::Error::Conflict) {
-                tracing::warn!(binding = %Key::of(&binding), %error, "the API server did not take a write; trying again");
+                tracing::warn!(binding = %Key::of(&*binding), %error, "the API server did not take a write; trying again");
             }
             reconcile::after(error, &ctx, &uid)
         }

@@ -19,6 +19,15 @@ fn kill_after_the_intent(s: &Scenario<'_>, binding: &str) -> Result<()> {
     s.world().controller()?.kill()
 }
 
+/// Waits until a write has reached EC2, which does not answer, then kills the controller.
+fn kill_once_ec2_is_asked(s: &Scenario<'_>, instance: &str, operation: &str) -> Result<()> {
+    eventually_ok("EC2 is asked", Duration::from_secs(20), || {
+        ensure!(s.sandbox().writes_to(instance)?.iter().any(|call| call.action == operation), "not yet");
+        Ok(())
+    })?;
+    s.world().controller()?.kill()
+}
+
 fn kill_once_ec2_has_done(s: &Scenario<'_>, instance: &str, operation: &str) -> Result<()> {
     eventually_ok("EC2 has done it", Duration::from_secs(20), || {
         ensure!(s.changes(instance)?.iter().any(|done| done == operation), "not yet");
@@ -81,7 +90,7 @@ fn a_write_that_lands_after_the_restart() -> Result<()> {
     let late = json!({"late": {"ms": 3000, "client": "hang"}});
     s.sandbox().fault(&json!({"action": REPLACE, "instance": i, "effect": late}))?;
     s.bind("web", &i, &json!({"name": "app"}))?;
-    kill_after_the_intent(&s, "web")?;
+    kill_once_ec2_is_asked(&s, &i, REPLACE)?;
     world.start_controller()?;
     let s = world.scenario("late")?;
     s.reaches("web", "Associated")?;
@@ -102,7 +111,7 @@ fn a_late_write_of_what_is_no_longer_wanted() -> Result<()> {
     let late = json!({"late": {"ms": 4000, "client": "hang"}});
     s.sandbox().fault(&json!({"action": REPLACE, "instance": i, "effect": late}))?;
     s.choose("web", json!({"name": "wrong"}))?;
-    kill_after_the_intent(&s, "web")?;
+    kill_once_ec2_is_asked(&s, &i, REPLACE)?;
     s.choose("web", json!({"name": "app"}))?;
     world.start_controller()?;
     let s = world.scenario("regret")?;
