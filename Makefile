@@ -71,7 +71,8 @@ lint: need-rust venv ## Formatting, clippy with warnings denied, shell scripts
 	@printf '\n== clippy\n'
 	@cargo clippy $(EVERYTHING) -- --deny warnings
 
-# The database of advisories lives in a Git repository, so that looking into it needs the network; this does not.
+# The database of advisories (the one of cargo audit) lives in a Git repository, so that looking into it needs the
+# network; this does not.
 .PHONY: supply-chain
 supply-chain: need-rust ## Licences, banned crates and sources of all dependencies (deny.toml)
 	@hack/cargo-deny.sh $(TOOLS)

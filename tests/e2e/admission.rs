@@ -256,6 +256,9 @@ fn the_controller_neither_makes_nor_deletes_a_binding_and_writes_no_grant_even_i
     let bindings = "may neither make nor delete an InstanceRoleBinding";
     soon(|| me.could_delete("web")?.no("deleting a binding", &[bindings]))?;
     me.could_apply("other", &arn("app"))?.no("making a binding", &[bindings])?;
+    // An overlay that moves the controller to another namespace does not lose the guard.
+    let moved = Person::with_all_rights(&s, "system:serviceaccount:elsewhere:instance-role-controller", &[]);
+    moved.could_delete("web")?.no("deleting a binding, from elsewhere", &[bindings])?;
 
     let no_grant = "may not write an InstanceRoleGrant";
     let wider = json!({"spec": {"allowNone": false}}).to_string();

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use world::{ACCOUNT, AwsCli, Sandbox, Scenario, World, WorldOptions, repository};
+use world::{ACCOUNT, AwsCli, Sandbox, Scenario, World, WorldOptions, eventually_ok, repository};
 
 use crate::stage::{ASSOCIATE, DISASSOCIATE, REPLACE, Story, is_held, message, quick_world, world};
 
@@ -99,11 +100,16 @@ fn is_denied(s: &Scenario<'_>, binding: &str, action: &str, resource: &str) -> R
 
 /// Has the controller look for a name and a role that are in no listing: each then is asked for by itself.
 fn look_for_what_is_absent(s: &Scenario<'_>) -> Result<()> {
-    for (binding, profile) in
-        [("no-name", json!({"name": "absent"})), ("no-role", json!({"roleName": "absent"}))]
-    {
+    for (binding, profile, look) in [
+        ("no-name", json!({"name": "absent"}), "iam:GetInstanceProfile"),
+        ("no-role", json!({"roleName": "absent"}), "iam:ListInstanceProfilesForRole"),
+    ] {
         s.bind(binding, &tagged(s.sandbox(), "running", None)?, &profile)?;
-        s.reaches(binding, "ProfileNotFound")?;
+        eventually_ok(look, Duration::from_secs(30), || {
+            let (asked, _) = asked_and_denied(s.sandbox())?;
+            ensure!(asked.contains(look), "asked so far: {asked:?}");
+            Ok(())
+        })?;
     }
     Ok(())
 }
