@@ -11,6 +11,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/$(TARGET)
 CONTROL_PLANE := $(TARGET)/control-plane
 VENV := $(TARGET)/venv
 CONTROLLER := $(TARGET)/debug/instance-role-controller
+TOOLS := $(TARGET)/tools
 REQUIREMENTS := hack/requirements.txt tests/ec2-sandbox/facts/requirements.txt
 
 # Always the whole workspace with all targets: cargo then chooses the same features for every command, and builds
@@ -55,7 +56,7 @@ crds: build ## Write crds/ anew from src/api
 # --- checking
 
 .PHONY: test
-test: need-rust need-go need-python control-plane venv lint crds-check cargo-test sandbox-facts ## Everything that must be green
+test: need-rust need-go need-python control-plane venv lint supply-chain crds-check cargo-test sandbox-facts ## Everything that must be green
 
 .PHONY: fmt
 fmt: need-rust ## Format all Rust files
@@ -69,6 +70,21 @@ lint: need-rust venv ## Formatting, clippy with warnings denied, shell scripts
 	@find . -path ./$(TARGET) -prune -o -name '*.sh' -print0 | xargs -0 $(VENV)/bin/shellcheck .ci/run
 	@printf '\n== clippy\n'
 	@cargo clippy $(EVERYTHING) -- --deny warnings
+
+# The database of advisories (the one of cargo audit) lives in a Git repository, so that looking into it needs the
+# network; this does not.
+.PHONY: supply-chain
+supply-chain: need-rust ## Licences, banned crates and sources of all dependencies (deny.toml)
+	@hack/cargo-deny.sh $(TOOLS)
+	@printf '\n== supply chain: licences, bans, sources\n'
+	@$(TOOLS)/bin/cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources
+	@printf 'not looked at here: known vulnerabilities; with the network, `make advisories`\n'
+
+.PHONY: advisories
+advisories: need-rust ## Known vulnerabilities, withdrawn and abandoned crates (needs the network)
+	@hack/cargo-deny.sh $(TOOLS)
+	@printf '\n== supply chain: advisories\n'
+	@$(TOOLS)/bin/cargo-deny --log-level error check advisories
 
 .PHONY: crds-check
 crds-check: build

@@ -256,6 +256,9 @@ fn the_controller_neither_makes_nor_deletes_a_binding_and_writes_no_grant_even_i
     let bindings = "may neither make nor delete an InstanceRoleBinding";
     soon(|| me.could_delete("web")?.no("deleting a binding", &[bindings]))?;
     me.could_apply("other", &arn("app"))?.no("making a binding", &[bindings])?;
+    // An overlay that moves the controller to another namespace does not lose the guard.
+    let moved = Person::with_all_rights(&s, "system:serviceaccount:elsewhere:instance-role-controller", &[]);
+    moved.could_delete("web")?.no("deleting a binding, from elsewhere", &[bindings])?;
 
     let no_grant = "may not write an InstanceRoleGrant";
     let wider = json!({"spec": {"allowNone": false}}).to_string();
@@ -314,16 +317,27 @@ fn label(s: &Scenario<'_>, labels: BTreeMap<&str, &str>) -> Result<()> {
 }
 
 #[test]
-fn as_shipped_early_refusal_refuses_nothing() -> Result<()> {
+fn as_shipped_early_refusal_refuses_nothing_until_its_settings_say_so() -> Result<()> {
     let world = quiet_world()?;
     let s = world.scenario("shipped")?;
-    install(world.control_plane())?;
+    let plane = world.control_plane();
+    install(plane)?;
     label(&s, [("instancerole.dev/early-refusal", "enabled")].into())?;
     let alice = Person::with_all_rights(&s, "alice", &[]);
-    alice.could_apply("a", &profile(json!({"none": {}})))?.yes("none")?;
-    alice.could_apply("a", &profile(json!({"name": "app"})))?.yes("a name")?;
-    alice.could_apply("a", &profile(json!({"roleName": "app"})))?.yes("a role")?;
-    alice.could_apply("a", &arn("app"))?.yes("an ARN")
+    let none = profile(json!({"none": {}}));
+    let nothing_is_refused = || {
+        alice.could_apply("a", &none)?.yes("none")?;
+        alice.could_apply("a", &profile(json!({"name": "app"})))?.yes("a name")?;
+        alice.could_apply("a", &profile(json!({"roleName": "app"})))?.yes("a role")?;
+        alice.could_apply("a", &arn("app"))?.yes("an ARN")
+    };
+    nothing_is_refused()?;
+    // That it is in force shows when a setting is changed. No other scenario has this label.
+    let settings = "/api/v1/namespaces/instance-role-system/configmaps/instancerole-early-refusal";
+    plane.api().merge(settings, &json!({"data": {"allowNone": "false"}}))?;
+    soon(|| alice.could_apply("a", &none)?.no("none", &["spec.instanceProfile.none"]))?;
+    plane.api().merge(settings, &json!({"data": {"allowNone": "true"}}))?;
+    soon(nothing_is_refused)
 }
 
 #[test]
@@ -446,9 +460,12 @@ fn only_the_gitops_tool_writes_in_production() -> Result<()> {
     // Those who only carry out what was decided elsewhere are not held up.
     let finalizer = json!({"metadata": {"finalizers": [FINALIZER]}});
     Person::controller(&s)?.patches("web", "merge", &finalizer)?.yes("the controller's finalizer")?;
-    for account in ["namespace-controller", "generic-garbage-collector"] {
-        let account = format!("system:serviceaccount:kube-system:{account}");
-        Person::with_all_rights(&s, &account, &[]).could_delete("web")?.yes(&account)?;
+    for account in [
+        "system:serviceaccount:kube-system:namespace-controller",
+        "system:serviceaccount:kube-system:generic-garbage-collector",
+        "system:kube-controller-manager",
+    ] {
+        Person::with_all_rights(&s, account, &[]).could_delete("web")?.yes(account)?;
     }
     Ok(())
 }

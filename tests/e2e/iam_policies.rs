@@ -2,10 +2,12 @@
 //! no more, and each of its conditions holds something back.
 
 use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use world::{ACCOUNT, AwsCli, Sandbox, Scenario, World, repository};
+use world::{ACCOUNT, AwsCli, Sandbox, Scenario, World, WorldOptions, eventually_ok, repository};
 
 use crate::stage::{ASSOCIATE, DISASSOCIATE, REPLACE, Story, is_held, message, quick_world, world};
 
@@ -98,11 +100,16 @@ fn is_denied(s: &Scenario<'_>, binding: &str, action: &str, resource: &str) -> R
 
 /// Has the controller look for a name and a role that are in no listing: each then is asked for by itself.
 fn look_for_what_is_absent(s: &Scenario<'_>) -> Result<()> {
-    for (binding, profile) in
-        [("no-name", json!({"name": "absent"})), ("no-role", json!({"roleName": "absent"}))]
-    {
+    for (binding, profile, look) in [
+        ("no-name", json!({"name": "absent"}), "iam:GetInstanceProfile"),
+        ("no-role", json!({"roleName": "absent"}), "iam:ListInstanceProfilesForRole"),
+    ] {
         s.bind(binding, &tagged(s.sandbox(), "running", None)?, &profile)?;
-        s.reaches(binding, "ProfileNotFound")?;
+        eventually_ok(look, Duration::from_secs(30), || {
+            let (asked, _) = asked_and_denied(s.sandbox())?;
+            ensure!(asked.contains(look), "asked so far: {asked:?}");
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -191,28 +198,78 @@ fn full_reaches_tagged_instances_and_managed_profiles_and_roles_only() -> Result
         s.ask(binding)?;
         s.reaches(binding, "Associated")?;
     }
-
-    let elsewhere = AwsCli::new(sandbox.aws_env().in_region("us-east-1"));
-    for read in ["describe-instances", "describe-iam-instance-profile-associations"] {
-        let told = elsewhere.run(&["ec2", read]).err().context("another Region may be read")?;
-        ensure!(format!("{told:#}").contains("UnauthorizedOperation"), "{told:#}");
-    }
     Ok(())
 }
 
 #[test]
-fn without_its_pass_role_statement_full_attaches_nothing() -> Result<()> {
+fn a_role_is_passed_by_the_pass_role_statement_alone_and_to_ec2_alone() -> Result<()> {
     let world = quick_world()?;
     let s = world.scenario("pass")?;
     let sandbox = s.sandbox();
-    allow(sandbox, &without(shipped("full.json")?, "PassRole")?)?;
     managed(sandbox, "app")?;
     let i = tagged(sandbox, "running", None)?;
+    let role = format!("arn:aws:iam::{ACCOUNT}:role/managed/app");
+    allow(sandbox, &without(shipped("full.json")?, "PassRole")?)?;
     s.bind("web", &i, &json!({"name": "app"}))?;
-    is_denied(&s, "web", "iam:PassRole", &format!("arn:aws:iam::{ACCOUNT}:role/managed/app"))?;
+    is_denied(&s, "web", "iam:PassRole", &role)?;
+
+    // To another service: were there no iam:PassedToService in the file, this would change nothing and be allowed.
+    let other = shipped("full.json")?.to_string().replace("ec2.amazonaws.com", "lambda.amazonaws.com");
+    allow(sandbox, &serde_json::from_str(&other)?)?;
+    let asked = s.ask("web")?;
+    s.patiently("web", "was looked at again", |found| found["status"]["lastHandledRequestedAt"] == asked)?;
+    is_denied(&s, "web", "iam:PassRole", &role)?;
+
     allow(sandbox, &shipped("full.json")?)?;
     s.ask("web")?;
     s.reaches("web", "Associated")?;
+    Ok(())
+}
+
+/// The commands for other partitions in `deploy/iam/README.md`, as a reader would run them, one after the other.
+fn forms_for_other_partitions() -> Result<Vec<Value>> {
+    let readme = std::fs::read_to_string(repository().join("deploy/iam/README.md"))?;
+    let section = readme.split("### China and GovCloud").nth(1).context("no section on China")?;
+    let commands =
+        section.split("```sh").nth(1).and_then(|rest| rest.split("```").next()).context("no commands")?;
+    let forms = commands.trim().split_inclusive("> policy.json").map(|command| {
+        let command = command.replace("> policy.json", "| sed s/111122223333/123456789012/");
+        let output = Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(repository().join("deploy/iam"))
+            .output()?;
+        ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).with_context(|| command.clone())
+    });
+    forms.collect()
+}
+
+#[test]
+fn the_forms_for_china_and_govcloud_work_there() -> Result<()> {
+    let forms = forms_for_other_partitions()?;
+    let world = World::new(WorldOptions { without_controller: true, ..WorldOptions::default() })?;
+    let sandbox = world.sandbox();
+    ensure!(forms.len() == 2, "{forms:#?}");
+    for (form, region) in forms.into_iter().zip(["cn-north-1", "us-gov-west-1"]) {
+        let policy: Value = serde_json::from_str(&form.to_string().replace("eu-west-1", region))?;
+        let me = sandbox.aws_env().in_region(region);
+        sandbox
+            .post("policies", &json!({"accessKey": me.access_key(), "region": region, "policy": policy}))?;
+        sandbox.post("profiles", &json!({"region": region, "name": "app", "path": PATH}))?;
+        let made = json!({"region": region, "count": 1, "tags": {TAG: "true"}});
+        let instance = sandbox.add_instances(&made)?.remove(0);
+        let me = AwsCli::new(me);
+        me.run(&[
+            "ec2",
+            "associate-iam-instance-profile",
+            "--instance-id",
+            &instance,
+            "--iam-instance-profile",
+            "Name=app",
+        ])
+        .with_context(|| format!("the policy for {region} is not enough"))?;
+        me.run(&["iam", "get-instance-profile", "--instance-profile-name", "app"])?;
+    }
     Ok(())
 }
 
@@ -311,11 +368,28 @@ fn each_policy_holds_what_the_one_above_it_holds() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn no_policy_reads_another_region() -> Result<()> {
+    let world = World::new(WorldOptions { without_controller: true, ..WorldOptions::default() })?;
+    let sandbox = world.sandbox();
+    let (here, there) = (sandbox.aws_env(), sandbox.aws_env().in_region("us-east-1"));
+    for file in ["observe-only.json", "associate-only.json", "full.json"] {
+        allow(sandbox, &shipped(file)?)?;
+        for read in ["describe-instances", "describe-iam-instance-profile-associations"] {
+            AwsCli::new(here.clone()).run(&["ec2", read])?;
+            let told = AwsCli::new(there.clone()).run(&["ec2", read]).err();
+            let told =
+                format!("{:#}", told.with_context(|| format!("{file} lets {read} reach another Region"))?);
+            ensure!(told.contains("UnauthorizedOperation"), "{file}: {told}");
+        }
+    }
+    Ok(())
+}
+
 /// Roles in another account: the controller's own policy names them, and they ask for the external id.
 #[test]
 fn a_role_in_another_account_opens_to_the_controller_with_its_external_id_alone() -> Result<()> {
-    let world =
-        World::new(world::WorldOptions { without_controller: true, ..world::WorldOptions::default() })?;
+    let world = World::new(WorldOptions { without_controller: true, ..WorldOptions::default() })?;
     let sandbox = world.sandbox();
     // The reader puts his accounts and roles in: here the controller is a user of the sandbox.
     let me = format!("arn:aws:iam::{ACCOUNT}:user/TEST");
