@@ -16,6 +16,7 @@ use super::events::Tale;
 use super::permit::Permit;
 use super::reconcile::Subject;
 use super::report;
+use super::slots::Slot;
 use super::{kubernetes, memory};
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{InstanceRoleBindingStatus, Operation};
@@ -49,6 +50,7 @@ pub fn name(operation: Operation) -> &'static str {
 pub async fn act(
     ctx: &Arc<Context>,
     subject: &mut Subject,
+    slot: &mut Slot,
     write: &Write,
     decision: &Decision,
     mut status: InstanceRoleBindingStatus,
@@ -93,7 +95,8 @@ pub async fn act(
     subject.status = subject.object.status.clone().unwrap_or(status);
     match Permit::check(ctx, subject, write, &before).await {
         Ok(Some(permit)) => {
-            let result = send(&subject.connection, &subject.desired.instance, &permit).await;
+            let sending = send(&subject.connection, &subject.desired.instance, &permit);
+            let result = slot.lend(sending).await;
             conclude(ctx, subject, write, decision, result);
         }
         Ok(None) => {

@@ -14,6 +14,8 @@ use super::gather;
 use super::grants::Grants;
 use super::kubernetes::Kubernetes;
 use super::memory::Memory;
+use super::slots::Slots;
+use super::teller::Teller;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
 use crate::decide::{Credentials, Grant, Place};
 use crate::ec2::budget::Limit;
@@ -69,6 +71,9 @@ impl Settings {
     }
 }
 
+/// From so many waiting changes on the controller is busy.
+const BUSY: usize = 20;
+
 /// The shortest pause between two passes.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -82,6 +87,8 @@ pub struct Context {
     pub bindings: Arc<Bindings>,
     pub grants: Grants,
     pub rooms: Rooms,
+    pub slots: Slots,
+    pub teller: Teller,
     /// The instance that the controller runs on, where it is known.
     pub own_instance: Option<InstanceId>,
     pub cloud: Cloud,
@@ -105,6 +112,8 @@ impl Context {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
+            slots: Slots::new(settings.concurrency),
+            teller: Teller::default(),
             settings,
             bindings,
             grants: Grants::default(),
@@ -173,8 +182,50 @@ impl Context {
                 self.bindings.wake_concerned(&catalogue.refresh(LISTING).await);
             }
             self.bindings.count(&self.metrics);
-            tokio::time::sleep(self.settings.resync.saturating_sub(began.elapsed()).max(SHORTEST)).await;
+            let interval = self.interval(fleet.calls());
+            self.metrics.resync(&view, interval);
+            tokio::time::sleep(interval.saturating_sub(began.elapsed()).max(SHORTEST)).await;
         }
+    }
+
+    /// How long from one pass to the next: as asked, unless passes of so many calls would take more than half of the read
+    /// budget.
+    fn interval(&self, calls: usize) -> Duration {
+        let affordable = Limit::DESCRIBE.share(self.settings.share).per_second / 2.0;
+        let least = Duration::from_secs_f64(f64::from(u32::try_from(calls).unwrap_or(u32::MAX)) / affordable);
+        self.settings.resync.max(least)
+    }
+
+    /// Looks at the instances whose turn to be changed comes soon, many by one call: the decision to write needs state and
+    /// tags of at most five seconds.
+    pub async fn look_ahead(self: &Arc<Self>, horizon: Duration) {
+        let mut soon: HashMap<Place, Vec<Key>> = HashMap::new();
+        for ((place, _), queue) in self.turns().iter() {
+            soon.entry(place.clone()).or_default().extend(queue.upcoming(horizon));
+        }
+        for (_, keys) in soon.into_iter().filter(|(_, keys)| keys.len() > 1) {
+            let mut looks: Vec<(Connection, InstanceId)> = Vec::new();
+            for key in &keys {
+                let Some(binding) = self.bindings.get(key) else { continue };
+                let (Ok(desired), Some(spot)) =
+                    (gather::desired(&binding, &self.settings), self.bindings.spot(&binding))
+                else {
+                    continue;
+                };
+                let Ok(entitled) = entitle(self, &binding, &desired, &spot) else { continue };
+                if let Some(connection) = self.cloud.connected(&entitled.credentials, &spot.region) {
+                    looks.push((connection, spot.instance));
+                }
+            }
+            let looks = looks.iter().map(|(connection, id)| connection.fleet.look_at_instance(id));
+            // What could not be looked at now is looked at when its turn has come.
+            futures::future::join_all(looks).await;
+        }
+    }
+
+    /// Whether so many changes wait for their turn that looks had better share calls than be early.
+    pub fn is_busy(&self) -> bool {
+        self.turns().values().map(Queue::waiting).sum::<usize>() >= BUSY
     }
 
     /// Asks for a turn to write.

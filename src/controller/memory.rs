@@ -157,18 +157,19 @@ impl Memory {
     }
 
     /// When to look again while `reason` holds: the interval doubles from look to look, not from pass to pass.
-    /// `at_latest` draws the next look nearer.
+    /// `at_latest` draws the next look nearer. Looks fall on the `grid`, so that those of many bindings share calls.
     pub fn next_look(
         &self,
         uid: &str,
         reason: Reason,
         at_latest: Option<Timestamp>,
+        grid: Duration,
         now: Timestamp,
     ) -> Option<Duration> {
         let mut notes = self.notes();
         let note = notes.entry(uid.to_owned()).or_default();
         // What is past draws nothing nearer: a pass would follow the other without a pause.
-        let at_latest = at_latest.filter(|at| *at > now);
+        let at_latest = at_latest.filter(|at| *at > now).map(|at| on_grid(at, grid));
         let Cadence::Poll { first, most } = reason.cadence() else {
             note.poll = None;
             return at_latest.map(|at| until(at, now));
@@ -182,6 +183,7 @@ impl Memory {
         };
         let mut due = now
             + jittered(SignedDuration::try_from(interval).unwrap_or(SignedDuration::from_mins(1)), uid, 0);
+        due = on_grid(due, grid);
         if let Some(at) = at_latest {
             due = due.min(at);
         }
@@ -213,6 +215,13 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(50))
 }
 
+/// The next time on the grid: looks that come due together share a call.
+fn on_grid(at: Timestamp, grid: Duration) -> Timestamp {
+    let grid = i64::try_from(grid.as_millis()).unwrap_or(1).max(1);
+    let rest = at.as_millisecond().rem_euclid(grid);
+    if rest == 0 { at } else { at + SignedDuration::from_millis(grid - rest) }
+}
+
 /// Up to a tenth more, by the UID, so that what failed together does not come back together.
 fn jittered(time: SignedDuration, uid: &str, count: u32) -> SignedDuration {
     let hash = uid.bytes().fold(u64::from(count) + 17, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
@@ -223,6 +232,8 @@ fn jittered(time: SignedDuration, uid: &str, count: u32) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GRID: Duration = Duration::from_millis(10);
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -252,14 +263,27 @@ mod tests {
     fn the_interval_doubles_from_look_to_look_not_from_pass_to_pass() {
         let memory = Memory::default();
         memory.open(&version(1), true, at(0));
-        let first = memory.next_look("u", Reason::Associating, None, at(0)).unwrap();
+        let first = memory.next_look("u", Reason::Associating, None, GRID, at(0)).unwrap();
         assert!(first >= Duration::from_secs(1) && first <= Duration::from_millis(1100));
-        assert!(memory.next_look("u", Reason::Associating, None, at(0)).unwrap() <= first);
+        assert!(memory.next_look("u", Reason::Associating, None, GRID, at(0)).unwrap() <= first);
         assert_eq!((memory.due("u", at(0)), memory.due("u", at(2))), (None, Some(Reason::Associating)));
-        assert!(memory.next_look("u", Reason::Associating, None, at(2)).unwrap() >= Duration::from_secs(2));
-        assert_eq!(memory.next_look("u", Reason::Associated, None, at(3)), None);
+        assert!(
+            memory.next_look("u", Reason::Associating, None, GRID, at(2)).unwrap() >= Duration::from_secs(2)
+        );
+        assert_eq!(memory.next_look("u", Reason::Associated, None, GRID, at(3)), None);
         assert_eq!(memory.due("u", at(100)), None);
-        let slowly = memory.next_look("u", Reason::InstanceTerminated, Some(at(50)), at(100)).unwrap();
+        let slowly = memory.next_look("u", Reason::InstanceTerminated, Some(at(50)), GRID, at(100)).unwrap();
         assert!(slowly >= Duration::from_secs(15), "a time that is past draws nothing nearer");
+    }
+
+    #[test]
+    fn looks_that_come_due_about_the_same_time_come_due_together() {
+        let memory = Memory::default();
+        let grid = Duration::from_secs(2);
+        for uid in ["a", "b", "c"] {
+            memory.open(&Version { uid: uid.into(), ..version(1) }, true, at(0));
+            let wait = memory.next_look(uid, Reason::Associating, None, grid, at(0)).unwrap();
+            assert_eq!(wait, grid);
+        }
     }
 }

@@ -18,7 +18,9 @@ mod permit;
 mod reconcile;
 mod report;
 pub mod run;
+mod slots;
 mod tell;
+mod teller;
 
 pub use context::Settings;
 pub use run::run;

@@ -15,6 +15,7 @@ use super::entitle::entitle;
 use super::events::Tale;
 use super::gather::Facts;
 use super::memory;
+use super::slots::Slot;
 use super::tell;
 use super::{gather, kubernetes, report};
 use crate::api::InstanceRoleBinding;
@@ -31,6 +32,10 @@ const ROUNDS: usize = 8;
 const WORTH_TELLING: Duration = Duration::from_secs(5);
 /// How long a worker waits for what others need as well, before it turns to another binding.
 const SHORTLY: Duration = Duration::from_secs(1);
+/// Looks at what is under way fall on a grid, so that many share a call: a fine one, and a coarse one while many changes
+/// wait for their turn.
+const FINE: Duration = Duration::from_millis(250);
+const COARSE: Duration = Duration::from_secs(2);
 /// How soon to look again after a newer object refused a write: its own event usually comes first.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
@@ -82,8 +87,9 @@ pub async fn reconcile(
         }
     };
     let Some(spot) = ctx.bindings.spot(&object) else { return Ok(Action::await_change()) };
+    let mut slot = ctx.slots.take().await;
     // Nobody is taken for unauthorised before the grants were read. No worker is held for what may take long.
-    if timeout(SHORTLY, ctx.grants.known()).await.is_err() {
+    if slot.lend(timeout(SHORTLY, ctx.grants.known())).await.is_err() {
         return Ok(Action::requeue(SHORTLY));
     }
     let now = Timestamp::now();
@@ -95,7 +101,7 @@ pub async fn reconcile(
         Err(lack) => return unentitled(ctx, &object, &desired, &spot, &lack).await,
     };
     let connection = ctx.connect(&credentials, &spot.region).await;
-    if timeout(SHORTLY, connection.fleet.first_pass()).await.is_err() {
+    if slot.lend(timeout(SHORTLY, connection.fleet.first_pass())).await.is_err() {
         return Ok(Action::requeue(SHORTLY));
     }
     let asked = gather::unheard_request(&object);
@@ -119,7 +125,7 @@ pub async fn reconcile(
         credentials,
         connection,
     };
-    pass(ctx, &mut subject).await
+    pass(ctx, &mut subject, &mut slot).await
 }
 
 /// A binding that no grant could cover: nothing is asked of AWS, and nothing of the instance is told.
@@ -162,16 +168,20 @@ pub fn status(object: &InstanceRoleBinding, ctx: &Context, uid: &str) -> Instanc
     status
 }
 
-async fn pass(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Action, kubernetes::Error> {
-    let mut known = consider(ctx, subject).await?;
+async fn pass(
+    ctx: &Arc<Context>,
+    subject: &mut Subject,
+    slot: &mut Slot,
+) -> Result<Action, kubernetes::Error> {
+    let mut known = consider(ctx, subject, slot).await?;
     for _ in 0..ROUNDS {
         let Step::Write(write) = known.decision.step.clone() else { break };
         // Without the finalizer a deletion right after the write would leave what it brought.
         finalize(ctx, subject).await?;
         tell::drift(ctx, subject, &known);
         let status = tell::told(subject, &known);
-        match act::act(ctx, subject, &write, &known.decision, status).await? {
-            Outcome::Called => known = consider(ctx, subject).await?,
+        match act::act(ctx, subject, slot, &write, &known.decision, status).await? {
+            Outcome::Called => known = consider(ctx, subject, slot).await?,
             Outcome::Waits(wait) => return queued(ctx, subject, known, wait).await,
             Outcome::Stopping => return Ok(Action::await_change()),
         }
@@ -181,13 +191,19 @@ async fn pass(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Action, kuber
         return release(ctx, subject, how, &known.decision).await;
     }
     finalize(ctx, subject).await?;
-    tell::report(ctx, subject, &known).await?;
+    if !tell::report(ctx, subject, &known).await? {
+        return Ok(Action::await_change());
+    }
     Ok(next_look(ctx, subject, &known))
 }
 
 /// Decides, looking at what the decision asks for, until there is a step to take.
-async fn consider(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Known, kubernetes::Error> {
-    learn_of_rivals(ctx, subject).await;
+async fn consider(
+    ctx: &Arc<Context>,
+    subject: &mut Subject,
+    slot: &mut Slot,
+) -> Result<Known, kubernetes::Error> {
+    slot.lend(learn_of_rivals(ctx, subject)).await;
     for _ in 0..ROUNDS {
         let again = std::mem::take(&mut subject.look_again);
         let mut evidence = permitted(subject, again);
@@ -205,7 +221,8 @@ async fn consider(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Known, ku
         }
         // The finalizer depends on nothing that is looked at, so it goes side by side.
         let (connection, desired) = (subject.connection.clone(), subject.desired.clone());
-        let (looked, finalized) = tokio::join!(look(&connection, &desired, evidence), finalize(ctx, subject));
+        let looking = slot.lend(look(&connection, &desired, evidence));
+        let (looked, finalized) = tokio::join!(looking, finalize(ctx, subject));
         finalized?;
         match looked {
             Ok(()) => ctx.memory.looked(&subject.uid),
@@ -453,7 +470,8 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
         connection.fleet.settles(&desired.instance).filter(|_| decision.reason != Reason::Associated);
     let at_latest = [retry, settled].into_iter().flatten().filter(|at| *at > now).min();
     let at_latest = at_latest.map(|at| at + SignedDuration::from_millis(100));
-    match ctx.memory.next_look(uid, decision.reason, at_latest, now) {
+    let grid = if ctx.is_busy() { COARSE } else { FINE };
+    match ctx.memory.next_look(uid, decision.reason, at_latest, grid, now) {
         Some(wait) => Action::requeue(wait),
         None => Action::await_change(),
     }

@@ -22,6 +22,7 @@ use super::grants::NamespaceMeta;
 use super::kept::Kept;
 use super::kubernetes::{self, Kubernetes};
 use super::reconcile;
+use super::slots::Slots;
 use crate::api::InstanceRoleGrant;
 use crate::decide::{Grant, Place};
 use crate::ec2::Cloud;
@@ -31,6 +32,8 @@ use crate::telemetry::{Check, Metrics, ReconcileResult};
 
 /// How long running passes may take to end when the process is asked to stop: a write in flight is let finish.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How far ahead instances are looked at before their turn: a look is good for five seconds.
+const AHEAD: Duration = Duration::from_secs(2);
 /// How long changes of grants and namespaces are gathered before the bindings concerned are woken again.
 const TOGETHER: Duration = Duration::from_millis(50);
 
@@ -102,6 +105,7 @@ pub async fn run(
     tokio::spawn(wake_touched(Arc::clone(&ctx)));
     tokio::spawn(wake_changed(changes, bindings));
     tokio::spawn(give_turns(Arc::clone(&ctx)));
+    tokio::spawn(look_ahead(Arc::clone(&ctx)));
 
     let mut draining = stop.clone();
     let controllers = watches.into_iter().map(|(scope, store, writer, woken)| {
@@ -114,7 +118,7 @@ pub async fn run(
         };
         let (mut stop, stopping) = (stop.clone(), Arc::clone(&ctx));
         Controller::for_stream(seen, store)
-            .with_config(ControllerConfig::default().concurrency(ctx.settings.concurrency))
+            .with_config(ControllerConfig::default().concurrency(Slots::under_way(ctx.settings.concurrency)))
             .reconcile_on(woken)
             .graceful_shutdown_on(async move {
                 let _ = stop.wait_for(|stop| *stop).await;
@@ -298,8 +302,16 @@ async fn wake_changed(mut changes: mpsc::UnboundedReceiver<(Place, InstanceId)>,
 async fn give_turns(ctx: Arc<Context>) {
     loop {
         let (keys, wait) = ctx.advance_queues();
-        keys.iter().for_each(|key| ctx.bindings.wake(key));
+        keys.iter().chain(&ctx.teller.idle()).for_each(|key| ctx.bindings.wake(key));
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// Looks at the instances whose turn comes soon.
+async fn look_ahead(ctx: Arc<Context>) {
+    loop {
+        tokio::time::sleep(AHEAD).await;
+        ctx.look_ahead(AHEAD + Duration::from_millis(500)).await;
     }
 }
 

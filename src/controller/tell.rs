@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use super::bindings::Key;
 use super::context::Context;
 use super::events::Tale;
 use super::reconcile::{Known, Subject};
@@ -32,28 +33,31 @@ pub fn told(subject: &Subject, known: &Known) -> InstanceRoleBindingStatus {
     .status(Timestamp::now())
 }
 
-/// Writes status, if it says anything new.
+/// Writes status, if it says anything new. False: many do, so this one waits for its turn and is woken for it.
 pub async fn report(
     ctx: &Arc<Context>,
     subject: &mut Subject,
     known: &Known,
-) -> Result<(), kubernetes::Error> {
+) -> Result<bool, kubernetes::Error> {
     if is_passing(ctx, subject, known) {
-        return Ok(());
+        return Ok(true);
     }
     let status = told(subject, known);
     if subject.object.status.as_ref() != Some(&status) {
         if matches!(known.decision.step, Step::Refuse | Step::Hold) {
             drift(ctx, subject, known);
         }
-        subject.object = write(ctx, &subject.object, &status, &known.decision).await?;
+        match write(ctx, &subject.object, &status, &known.decision).await? {
+            Some(written) => subject.object = written,
+            None => return Ok(false),
+        }
     }
     subject.status = status;
     ctx.memory.outcome_told(&subject.uid);
     if known.decision.step.phase() == Phase::Done {
         measure_convergence(ctx, subject);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Writes the status of a binding that no grant could cover, if it says anything new.
@@ -79,7 +83,9 @@ pub async fn unentitled(
     }
     .status(Timestamp::now());
     if object.status.as_ref() != Some(&status) {
-        write(ctx, object, &status, decision).await?;
+        if write(ctx, object, &status, decision).await?.is_none() {
+            return Ok(());
+        }
         ctx.memory.outcome_told(&uid);
     }
     ctx.memory.at_rest(&uid);
@@ -91,11 +97,31 @@ async fn write(
     object: &Arc<InstanceRoleBinding>,
     status: &InstanceRoleBindingStatus,
     decision: &Decision,
-) -> Result<Arc<InstanceRoleBinding>, kubernetes::Error> {
+) -> Result<Option<Arc<InstanceRoleBinding>>, kubernetes::Error> {
+    let awaited = is_awaited(object, status);
+    let turn = if awaited { None } else { ctx.teller.ask(&Key::of(&**object)) };
+    if !awaited && turn.is_none() {
+        return Ok(None);
+    }
     alarm(ctx, object, decision);
     let (reason, phase) = (decision.reason.as_str(), decision.step.phase());
     tracing::debug!(reason, ?phase, "status changes");
-    Ok(Arc::new(ctx.kubernetes.patch_status(object, status).await?))
+    let written = ctx.kubernetes.patch_status(object, status).await;
+    if let Some(next) = turn.and_then(|turn| ctx.teller.done(turn)) {
+        ctx.bindings.wake(&next);
+    }
+    Ok(Some(Arc::new(written?)))
+}
+
+/// Whether somebody waits for the news: who edited, deleted, asked for a look, or whose instance was changed.
+fn is_awaited(object: &InstanceRoleBinding, status: &InstanceRoleBindingStatus) -> bool {
+    let Some(before) = &object.status else { return false };
+    let edited =
+        before.observed_generation.is_some_and(|seen| seen >= 0 && Some(seen) != object.metadata.generation);
+    edited
+        || object.metadata.deletion_timestamp.is_some()
+        || before.last_handled_requested_at != status.last_handled_requested_at
+        || before.changes != status.changes
 }
 
 /// A passing failure of AWS changes nothing for an object that was well: the view says when it has lasted.

@@ -75,6 +75,12 @@ impl Bucket {
         self.rate < self.limit.per_second
     }
 
+    /// How many tokens come within this time at the present rate, rounded up.
+    pub fn refill(&self, time: Duration) -> usize {
+        let tokens = (time.as_secs_f64() * self.rate).ceil();
+        if tokens.is_finite() && tokens > 0.0 { tokens as usize } else { 0 }
+    }
+
     /// The share of the bucket that is filled.
     pub fn free(&mut self, now: Instant) -> f64 {
         self.fill(now);

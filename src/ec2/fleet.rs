@@ -5,6 +5,7 @@
 //! EC2's answers may show the past (`aws-semantics` 1.4): until then our knowledge of the reply stands.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -31,6 +32,7 @@ pub struct Fleet {
     passes: watch::Sender<u64>,
     changed: mpsc::UnboundedSender<InstanceId>,
     pages: tokio::sync::Mutex<Pages>,
+    calls: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,7 @@ impl Fleet {
             passes: watch::Sender::new(0),
             changed,
             pages: tokio::sync::Mutex::default(),
+            calls: AtomicUsize::new(0),
         }
     }
 
@@ -98,6 +101,11 @@ impl Fleet {
             Some(entry) if entry.write.is_some() => entry.unwanted = true,
             Some(_) | None => drop(entries.remove(id)),
         }
+    }
+
+    /// How many calls the last pass made.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Whether any instance is kept in view.
@@ -220,6 +228,8 @@ impl Fleet {
             .filter(|(_, e)| !e.awaited_by.is_empty() && !e.is_impossible())
             .map(|(id, _)| id.clone())
             .collect();
+        let calls = changed.0 + awaited.len().div_ceil(FILTER_VALUES);
+        self.calls.store(calls, Ordering::Relaxed);
         for batch in awaited.chunks(FILTER_VALUES) {
             let token = self.ec2.read_token(Read::Instances).await;
             changed.1.extend(look_at_instances(&self.ec2, token, &self.entries, batch).await?);

@@ -6,20 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::client::{FILTER_VALUES, ReadToken};
 use super::error::Error;
 use crate::ids::InstanceId;
 
-/// How long a look-up waits for others: far below what a person notices, long enough for a burst of edits.
+/// How long a look-up waits for others: far below what a person notices. Each that comes along keeps the window open
+/// for as long again, so that a burst of edits shares few calls …
 const WINDOW: Duration = Duration::from_millis(15);
+/// … but not for longer than this.
+const LONGEST: Duration = Duration::from_millis(300);
 
 type Ask = (InstanceId, oneshot::Sender<Result<(), Error>>);
 type Answer = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// While there is no right to make a call, the window stays open: a scarce call takes all who wait along.
 /// Gathers look-ups by instance id into calls of at most [`FILTER_VALUES`]. Calls run side by side: a slow one
-/// delays only those that are in it.
+/// delays only those that are in it. While there is no right to make a call, the window stays open: a scarce call takes
+/// all who wait along.
 #[derive(Debug, Clone)]
 pub struct Gather {
     asks: mpsc::UnboundedSender<Ask>,
@@ -40,14 +44,12 @@ impl Gather {
         tokio::spawn(async move {
             while let Some(first) = inbox.recv().await {
                 let mut batch = vec![first];
-                let closes = async {
-                    tokio::time::sleep(WINDOW).await;
-                    token().await
-                };
-                tokio::pin!(closes);
+                gather(&mut inbox, &mut batch).await;
+                let token = token();
+                tokio::pin!(token);
                 let token = loop {
                     tokio::select! {
-                        token = &mut closes => break token,
+                        token = &mut token => break token,
                         Some(ask) = inbox.recv(), if batch.len() < FILTER_VALUES => batch.push(ask),
                     }
                 };
@@ -74,5 +76,17 @@ impl Gather {
         let (reply, answer) = oneshot::channel();
         self.asks.send((id.clone(), reply)).map_err(|_| lost())?;
         answer.await.map_err(|_| lost())?
+    }
+}
+
+/// Takes in those who ask while the window is open.
+async fn gather(inbox: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>) {
+    let closes = Instant::now() + LONGEST;
+    while batch.len() < FILTER_VALUES {
+        let until = closes.min(Instant::now() + WINDOW);
+        match tokio::time::timeout_at(until, inbox.recv()).await {
+            Ok(Some(ask)) => batch.push(ask),
+            Ok(None) | Err(_) => return,
+        }
     }
 }

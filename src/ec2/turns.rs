@@ -53,6 +53,10 @@ impl<K> Lane<K> {
         }
     }
 
+    fn in_order(&self) -> impl Iterator<Item = &K> {
+        self.second.iter().chain(&self.asked).chain(&self.drift)
+    }
+
     fn is_empty(&self) -> bool {
         self.second.is_empty() && self.asked.is_empty() && self.drift.is_empty()
     }
@@ -139,6 +143,20 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         (told, Duration::from_secs(1))
     }
 
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Who is likely to have a turn within this time, in about the order in which they will.
+    pub fn upcoming(&self, horizon: Duration) -> Vec<K> {
+        let count = self.bucket.refill(horizon);
+        let lanes: Vec<Vec<&K>> = self.groups.iter().map(|(_, lane)| lane.in_order().collect()).collect();
+        let longest = lanes.iter().map(Vec::len).max().unwrap_or_default();
+        let rounds = (0..longest.min(count)).flat_map(|at| lanes.iter().filter_map(move |lane| lane.get(at)));
+        rounds.take(count).map(|key| (*key).clone()).collect()
+    }
+
     /// EC2 throttled a call of this kind.
     pub fn throttled(&mut self, now: Instant) {
         self.bucket.throttled(now);
@@ -222,6 +240,16 @@ mod tests {
         }
         turns.ask(&"b", &10, Class::Asked, now);
         assert_eq!(drain(&mut turns, now, 4), [1, 10, 2, 3]);
+    }
+
+    #[test]
+    fn who_comes_soon_can_be_told_beforehand() {
+        let (mut turns, now) = queue(1.0);
+        for (group, key) in [("a", 0), ("a", 1), ("a", 2), ("b", 10), ("a", 3)] {
+            turns.ask(&group, &key, Class::Asked, now);
+        }
+        assert_eq!(turns.upcoming(Duration::from_secs(3)), [1, 10, 2]);
+        assert_eq!(drain(&mut turns, now, 3)[..3], [1, 10, 2]);
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub struct Metrics {
     bindings: IntGaugeVec,
     list_pages: IntGauge,
     list_age: Gauge,
+    resync: Gauge,
     /// The last listing of each fleet view. Its lock is held by [`Self::render`] and [`Self::bindings`] too,
     /// so that a scrape never sees half of a set.
     views: Mutex<BTreeMap<String, Listing>>,
@@ -96,6 +97,7 @@ struct Reconciles {
 struct Listing {
     pages: u64,
     began: Instant,
+    interval: Duration,
 }
 
 impl Reconciles {
@@ -216,6 +218,11 @@ impl Metrics {
                 "Seconds since the last complete listing of associations began: the oldest of all accounts \
                  and Regions; 0 while none is wanted.",
             )?,
+            resync: to.float_gauge(
+                "instancerole_resync_interval_seconds",
+                "Seconds from one listing of associations to the next, the longest of all accounts and Regions: more than \
+                 --resync-interval where that would take more than half of the read budget.",
+            )?,
             views: Mutex::default(),
             registry: to.registry(),
         };
@@ -329,7 +336,7 @@ impl Metrics {
     /// A fleet view is wanted from now on: its age counts, also if no listing ever succeeds. `view` tells the
     /// views apart (account and Region) and never becomes a label. Wanted already: nothing changes.
     pub fn list_wanted(&self, view: &str) {
-        let now = Listing { pages: 0, began: Instant::now() };
+        let now = Listing { pages: 0, began: Instant::now(), interval: Duration::ZERO };
         self.views().entry(view.to_owned()).or_insert(now);
     }
 
@@ -337,8 +344,17 @@ impl Metrics {
     /// the next one.
     pub fn list(&self, view: &str, pages: u64, age: Duration) {
         let now = Instant::now();
-        let listing = Listing { pages, began: now.checked_sub(age).unwrap_or(now) };
-        self.views().insert(view.to_owned(), listing);
+        let mut views = self.views();
+        let interval = views.get(view).map_or(Duration::ZERO, |listing| listing.interval);
+        let listing = Listing { pages, began: now.checked_sub(age).unwrap_or(now), interval };
+        views.insert(view.to_owned(), listing);
+    }
+
+    /// Tells how long it is from one listing of a view to the next.
+    pub fn resync(&self, view: &str, interval: Duration) {
+        if let Some(listing) = self.views().get_mut(view) {
+            listing.interval = interval;
+        }
     }
 
     /// No binding needs the view any more.
@@ -350,6 +366,8 @@ impl Metrics {
     pub fn render(&self) -> Result<String, Error> {
         let views = self.views();
         self.list_pages.set(views.values().map(|listing| int(listing.pages)).fold(0, i64::saturating_add));
+        let longest = views.values().map(|listing| listing.interval).max();
+        self.resync.set(longest.unwrap_or_default().as_secs_f64());
         let oldest = views.values().map(|listing| listing.began.elapsed()).max();
         self.list_age.set(oldest.unwrap_or_default().as_secs_f64());
         TextEncoder::new().encode_to_string(&self.registry.gather())

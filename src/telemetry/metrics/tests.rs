@@ -52,6 +52,7 @@ fn the_names_are_those_of_the_conventions() {
         "instancerole_aws_api_throttles_total",
         "instancerole_aws_api_budget_ratio",
         "instancerole_mutations_total",
+        "instancerole_resync_interval_seconds",
         "instancerole_released_total",
         "instancerole_drift_detected_total",
         "instancerole_contention_total",
