@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 
 use super::bindings::{Bindings, Key};
-use super::entitle::{Rooms, entitle};
+use super::entitle::{Recount, Rooms, entitle};
 use super::events::Events;
 use super::gather;
 use super::grants::Grants;
@@ -153,7 +153,7 @@ impl Context {
             else {
                 continue;
             };
-            let Ok(entitled) = entitle(self, &binding, &desired, &spot) else { continue };
+            let Ok(entitled) = entitle(self, &binding, &desired, &spot, Recount::Sparing) else { continue };
             let resolution = connection.catalogue.resolve(&desired.declared);
             if entitled.credentials == *credentials
                 && entitled.rights.may_look(&desired.declared, &resolution)
@@ -212,7 +212,9 @@ impl Context {
                 else {
                     continue;
                 };
-                let Ok(entitled) = entitle(self, &binding, &desired, &spot) else { continue };
+                let Ok(entitled) = entitle(self, &binding, &desired, &spot, Recount::Sparing) else {
+                    continue;
+                };
                 if let Some(connection) = self.cloud.connected(&entitled.credentials, &spot.region) {
                     looks.push((connection, spot.instance));
                 }

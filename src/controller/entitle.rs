@@ -1,7 +1,8 @@
 //! What the grants let a binding do, as far as that can be told before AWS is asked anything; and whom to act as.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -30,6 +31,7 @@ pub fn entitle(
     binding: &InstanceRoleBinding,
     desired: &Desired,
     spot: &Spot,
+    rooms: Recount,
 ) -> Result<Entitled, Lack> {
     let namespace = binding.namespace().unwrap_or_default();
     let covering = ctx.grants.covering(&namespace);
@@ -50,7 +52,11 @@ pub fn entitle(
     let Some(first) = there.first() else { return Err(Lack::Instance) };
     let full = Lack::Room(Arc::clone(&first.name), first.max_bindings.unwrap_or_default());
     let rights = Rights {
-        grants: there.into_iter().filter(|grant| ctx.rooms.has_room(ctx, grant, binding)).cloned().collect(),
+        grants: there
+            .into_iter()
+            .filter(|grant| ctx.rooms.has_room(ctx, grant, binding, rooms))
+            .cloned()
+            .collect(),
         required: ctx.settings.required_tag.clone(),
         own: ctx.own_instance.as_ref() == Some(&spot.instance),
     };
@@ -82,19 +88,45 @@ fn age(binding: &InstanceRoleBinding) -> Age {
 /// `maxBindings`: a grant covers the oldest bindings of each namespace, so that a tenant cannot use up another's and
 /// a new one never displaces an old one.
 #[derive(Debug, Default)]
-pub struct Rooms(Mutex<HashMap<(Arc<str>, String), Room>>);
+pub struct Rooms {
+    found: Mutex<HashMap<Whose, Room>>,
+    /// The youngest that had room when those were last woken whom it concerns.
+    told: Mutex<HashMap<Whose, Option<Age>>>,
+}
 
-/// Who has room, valid while nothing has changed that it was found from.
+/// A grant's name and a namespace.
+type Whose = (Arc<str>, String);
+
+/// Who has room.
 #[derive(Debug, Clone)]
 struct Room {
+    /// Of all that it was found from: while they are the same, so is the room.
     versions: (u64, u64, u64),
+    found: Instant,
     /// The youngest binding that has room; none: all have.
     youngest: Option<Age>,
 }
 
+/// When those are counted again who share a grant's room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recount {
+    /// At most once a second: enough to tell by, and a tenant who makes bindings in a loop costs little.
+    Sparing,
+    /// Whenever anything has changed: to write by.
+    Always,
+}
+
+const SPARING: Duration = Duration::from_secs(1);
+
 impl Rooms {
     /// Whether fewer than `maxBindings` of the namespace's bindings that the grant covers are older.
-    fn has_room(&self, ctx: &Context, grant: &Grant, binding: &InstanceRoleBinding) -> bool {
+    fn has_room(
+        &self,
+        ctx: &Context,
+        grant: &Grant,
+        binding: &InstanceRoleBinding,
+        recount: Recount,
+    ) -> bool {
         let Some(most) = grant.max_bindings else { return true };
         let namespace = binding.namespace().unwrap_or_default();
         let (count, version) = ctx.bindings.in_namespace(&namespace);
@@ -103,18 +135,34 @@ impl Rooms {
         }
         let versions = (ctx.grants.version(), version, ctx.cloud.learned(&grant.credentials));
         let key = (Arc::clone(&grant.name), namespace);
-        let cached = self.lock().get(&key).filter(|room| room.versions == versions).cloned();
+        let recent = |room: &&Room| recount == Recount::Sparing && room.found.elapsed() < SPARING;
+        let cached =
+            lock(&self.found).get(&key).filter(|room| room.versions == versions || recent(room)).cloned();
         let room = cached.unwrap_or_else(|| {
-            let room = Room { versions, youngest: youngest(ctx, grant, &key.1, most) };
-            self.lock().insert(key, room.clone());
+            let room = Room { versions, found: Instant::now(), youngest: youngest(ctx, grant, &key.1, most) };
+            lock(&self.found).insert(key, room.clone());
             room
         });
         room.youngest.is_none_or(|youngest| age(binding) <= youngest)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Arc<str>, String), Room>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether others than before have room in a namespace, so that all there are to be judged anew.
+    pub fn shifted(&self, ctx: &Context, namespace: &str) -> bool {
+        let covering = ctx.grants.covering(namespace);
+        let limited = covering.iter().filter_map(|grant| Some((grant, grant.max_bindings?)));
+        let mut shifted = false;
+        for (grant, most) in limited {
+            let now = youngest(ctx, grant, namespace, most);
+            let whose = (Arc::clone(&grant.name), namespace.to_owned());
+            let before = lock(&self.told).insert(whose, now.clone());
+            shifted |= before.flatten() != now;
+        }
+        shifted
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The youngest of the `most` oldest that a grant covers, if there are so many.

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::bindings::Spot;
 use super::context::{Context, Settings};
-use super::entitle::{Entitled, entitle};
+use super::entitle::{Entitled, Recount, entitle};
 use super::memory::Version;
 use crate::api::binding::{InstanceRoleBindingStatus, Mode, ProfileOrNone};
 use crate::api::condition::{self, ConditionType};
@@ -150,7 +150,7 @@ pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Co
 
 fn rival(ctx: &Context, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Connection) -> Option<Rival> {
     let desired = desired(&object, &ctx.settings).ok()?;
-    let entitled = entitle(ctx, &object, &desired, spot).ok()?;
+    let entitled = entitle(ctx, &object, &desired, spot, Recount::Sparing).ok()?;
     if ctx.cloud.account(&entitled.credentials) != at.place.account.as_str() {
         return None;
     }

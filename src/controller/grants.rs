@@ -49,6 +49,8 @@ struct Known {
     covering: HashMap<String, Arc<[Arc<Grant>]>>,
     /// Namespaces whose bindings are to be judged anew.
     touched: HashSet<String>,
+    /// Namespaces in which others may have room now.
+    crowded: HashSet<String>,
     version: u64,
 }
 
@@ -89,6 +91,16 @@ impl Grants {
     pub fn touch(&self, namespace: &str) {
         self.lock().touched.insert(namespace.to_owned());
         self.news.notify_one();
+    }
+
+    /// Notes that so many bindings are in a namespace that some may have no room, and that somebody came or went.
+    pub fn crowd(&self, namespace: String) {
+        self.lock().crowded.insert(namespace);
+    }
+
+    /// The namespaces that were noted since the last time.
+    pub fn crowded(&self) -> HashSet<String> {
+        std::mem::take(&mut self.lock().crowded)
     }
 
     /// Waits for namespaces whose bindings are to be judged anew.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::context::Context;
+use super::entitle::Recount;
 use super::kubernetes;
 use super::reconcile::{self, Subject};
 use crate::api::binding::InstanceRoleBindingStatus;
@@ -33,7 +34,7 @@ impl<'a> Permit<'a> {
         let recorded = intent.is_some_and(|change| change.operation == write.operation())
             && subject.status.previous.is_some();
         for _ in 0..ATTEMPTS {
-            let known = reconcile::judge_by(ctx, subject, before)?;
+            let known = reconcile::judge_by(ctx, subject, before, Recount::Always)?;
             match known.decision.step {
                 Step::Write(now) if now == *write => return Ok(recorded.then_some(Self { write })),
                 Step::Look(evidence) => {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::act::{self, Outcome};
 use super::bindings::{Key, Spot};
 use super::context::Context;
-use super::entitle::entitle;
+use super::entitle::{Recount, entitle};
 use super::events::Tale;
 use super::gather::Facts;
 use super::memory;
@@ -96,7 +96,7 @@ pub async fn reconcile(
     let version = gather::version(&object);
     let told = object.status.as_ref().and_then(|status| status.observed_generation);
     ctx.memory.open(&version, told != object.metadata.generation, now);
-    let credentials = match entitle(ctx, &object, &desired, &spot) {
+    let credentials = match entitle(ctx, &object, &desired, &spot, Recount::Sparing) {
         Ok(entitled) => entitled.credentials,
         Err(lack) => return unentitled(ctx, &object, &desired, &spot, &lack).await,
     };
@@ -275,19 +275,20 @@ async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
 /// Decides by what is known now. Grants, namespaces and other bindings are read anew each time.
 pub fn judge(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Known, kubernetes::Error> {
     let status = subject.status.clone();
-    judge_by(ctx, subject, &status)
+    judge_by(ctx, subject, &status, Recount::Sparing)
 }
 
-/// The same, with a status that is not the one to be told.
+/// The same, with a status that is not the one to be told, and counting as exactly as is asked.
 pub fn judge_by(
     ctx: &Arc<Context>,
     subject: &mut Subject,
     status: &InstanceRoleBindingStatus,
+    rooms: Recount,
 ) -> Result<Known, kubernetes::Error> {
     let now = Timestamp::now();
     let Subject { object, connection, desired, .. } = &*subject;
     let fleet = &connection.fleet;
-    let rights = match entitle(ctx, object, desired, &subject.spot) {
+    let rights = match entitle(ctx, object, desired, &subject.spot, rooms) {
         Ok(entitled) if entitled.credentials == subject.credentials => entitled.rights,
         // Another role is to act: the pass begins anew.
         Ok(_) => return Err(kubernetes::Error::Conflict),

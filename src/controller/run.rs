@@ -32,6 +32,8 @@ use crate::telemetry::{Check, Metrics, ReconcileResult};
 
 /// How long running passes may take to end when the process is asked to stop: a write in flight is let finish.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How often it is looked who has room in the grants of crowded namespaces.
+const CROWD: Duration = Duration::from_secs(1);
 /// How far ahead instances are looked at before their turn: a look is good for five seconds.
 const AHEAD: Duration = Duration::from_secs(2);
 /// How long changes of grants and namespaces are gathered before the bindings concerned are woken again.
@@ -103,6 +105,7 @@ pub async fn run(
     tokio::spawn(follow_grants(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone(), account));
     tokio::spawn(follow_namespaces(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone()));
     tokio::spawn(wake_touched(Arc::clone(&ctx)));
+    tokio::spawn(wake_crowded(Arc::clone(&ctx)));
     tokio::spawn(wake_changed(changes, bindings));
     tokio::spawn(give_turns(Arc::clone(&ctx)));
     tokio::spawn(look_ahead(Arc::clone(&ctx)));
@@ -183,7 +186,7 @@ fn follow(ctx: &Arc<Context>, scope: &Scope, awaited: &Check, event: &watcher::R
         Ok(event) => {
             for news in ctx.bindings.follow(scope, event) {
                 match news {
-                    News::Crowd(namespace) if ctx.is_crowded(&namespace) => ctx.grants.touch(&namespace),
+                    News::Crowd(namespace) if ctx.is_crowded(&namespace) => ctx.grants.crowd(namespace),
                     News::Crowd(_) => {}
                     News::Ended(Spot { region, instance }) => {
                         for (_, connection) in ctx.cloud.connected_to(&region) {
@@ -304,6 +307,19 @@ async fn give_turns(ctx: Arc<Context>) {
         let (keys, wait) = ctx.advance_queues();
         keys.iter().chain(&ctx.teller.idle()).for_each(|key| ctx.bindings.wake(key));
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// Wakes the bindings of namespaces in which others have room now. Not more often: a tenant may make and delete bindings
+/// in a loop.
+async fn wake_crowded(ctx: Arc<Context>) {
+    loop {
+        tokio::time::sleep(CROWD).await;
+        for namespace in ctx.grants.crowded() {
+            if ctx.rooms.shifted(&ctx, &namespace) {
+                ctx.grants.touch(&namespace);
+            }
+        }
     }
 }
 
