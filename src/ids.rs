@@ -88,6 +88,11 @@ id!(
     |s| (1..=64).contains(&s.len()) && s.bytes().all(is_name)
 );
 id!(
+    /// The ARN of an IAM role, path included, in any partition.
+    RoleArn, "role ARN", "it reads arn:aws:iam::123456789012:role/name, with the path before the name if there is one",
+    |s| split_iam_arn(s, "role/").is_some_and(|name| RoleName::parse(name).is_ok())
+);
+id!(
     /// A twelve-digit AWS account id.
     AccountId, "account id", "it is twelve digits",
     |s| s.len() == 12 && s.bytes().all(|b| b.is_ascii_digit())
@@ -101,7 +106,7 @@ id!(
     /// The ARN of an instance profile, path included, in any partition.
     ProfileArn, "instance profile ARN",
     "it reads arn:aws:iam::123456789012:instance-profile/name, with the path before the name if there is one",
-    |s| split_profile_arn(s).is_some()
+    |s| split_iam_arn(s, "instance-profile/").is_some_and(|name| ProfileName::parse(name).is_ok())
 );
 
 impl ProfileArn {
@@ -116,15 +121,23 @@ impl ProfileArn {
     }
 }
 
-/// Takes apart `arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/([!-)+-~]+/)*name`.
-fn split_profile_arn(arn: &str) -> Option<()> {
+impl RoleArn {
+    /// The account that the role belongs to.
+    pub fn account(&self) -> &str {
+        self.0.split(':').nth(4).unwrap_or_default()
+    }
+}
+
+/// Takes apart `arn:aws[a-z-]*:iam::[0-9]{12}:KIND/([!-)+-~]+/)*name`; the name.
+fn split_iam_arn<'a>(arn: &'a str, kind: &str) -> Option<&'a str> {
     let mut parts = arn.splitn(6, ':');
     let (head, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
     let (region, account, resource) = (parts.next()?, parts.next()?, parts.next()?);
-    let (path, name) = match resource.strip_prefix("instance-profile/")?.rsplit_once('/') {
+    let resource = resource.strip_prefix(kind)?;
+    let (path, name) = match resource.rsplit_once('/') {
         Some(("", _)) => return None,
         Some(both) => both,
-        None => ("", resource.strip_prefix("instance-profile/")?),
+        None => ("", resource),
     };
     let partition_ok =
         partition.strip_prefix("aws").is_some_and(|p| p.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
@@ -133,9 +146,8 @@ fn split_profile_arn(arn: &str) -> Option<()> {
         && service == "iam"
         && region.is_empty()
         && AccountId::parse(account).is_ok()
-        && path.bytes().all(is_path)
-        && ProfileName::parse(name).is_ok();
-    sound.then_some(())
+        && path.bytes().all(is_path);
+    sound.then_some(name)
 }
 
 fn is_hex(b: u8) -> bool {

@@ -84,7 +84,7 @@ pub struct Namespaces {
 }
 
 /// A label selector; everything that is given must hold.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceSelector {
     /// Labels that must be there with these values.
@@ -98,7 +98,7 @@ pub struct NamespaceSelector {
 }
 
 /// One requirement on a label.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[x_kube(
     validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) : !has(self.values)")
         .message("values must be given for In and NotIn, and left out for Exists and DoesNotExist")

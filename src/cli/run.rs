@@ -16,6 +16,7 @@ use crate::controller::run::{Awaited, Clients};
 use crate::controller::{self, Settings};
 use crate::ec2::budget::Limit;
 use crate::ec2::cloud::Environment;
+use crate::ids::InstanceId;
 use crate::telemetry::{self, LogFormat, Metrics, Readiness};
 
 /// Arguments of `run`.
@@ -90,6 +91,15 @@ pub struct RunArgs {
         value_name = "MODE"
     )]
     default_mode: ModeArg,
+
+    /// Touch only instances that carry this tag, whatever grants say, as key=value [default: none]
+    #[arg(long, env = "INSTANCE_ROLE_REQUIRE_INSTANCE_TAG", value_parser = values::tag, value_name = "KEY=VALUE")]
+    require_instance_tag: Option<(Arc<str>, Arc<str>)>,
+
+    /// The instance that the controller runs on: only a grant that names it by id covers it
+    /// [default: the one whose instance metadata gave the AWS credentials, if any]
+    #[arg(long, env = "INSTANCE_ROLE_SELF_INSTANCE_ID", value_parser = values::instance, value_name = "ID")]
+    self_instance_id: Option<InstanceId>,
 
     /// Form of the log: json for machines, text for people
     #[arg(long, env = "INSTANCE_ROLE_LOG_FORMAT", default_value = "json", value_name = "FORMAT")]
@@ -170,6 +180,8 @@ fn settings(args: RunArgs) -> Settings {
         concurrency: args.max_concurrent_reconciles,
         namespaces: args.watch_namespace,
         selector: args.selector,
+        required_tag: args.require_instance_tag,
+        self_instance: args.self_instance_id,
     }
 }
 

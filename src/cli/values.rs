@@ -1,9 +1,11 @@
 //! How the values of flags are read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::binding::Operation;
 use crate::ec2::budget::Limit;
+use crate::ids::InstanceId;
 
 /// A duration such as `500ms`, `10s` or `5m`; not zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -47,9 +49,35 @@ pub fn budget(text: &str) -> Result<(Operation, Limit), String> {
     Ok((operation, Limit { burst, per_second: number(per_second)? }))
 }
 
+/// `key=value` of a tag; the value may be empty, and what follows the first `=` belongs to it.
+pub fn tag(text: &str) -> Result<(Arc<str>, Arc<str>), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && key.len() <= 128 && value.len() <= 256 => {
+            Ok((key.into(), value.into()))
+        }
+        Some(_) | None => Err("expected key=value, such as instancerole.dev/managed=true".into()),
+    }
+}
+
+/// An instance id.
+pub fn instance(text: &str) -> Result<InstanceId, String> {
+    InstanceId::parse(text).map_err(|malformed| malformed.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_is_a_key_and_a_value() {
+        let read = |text| tag(text).map(|(key, value)| format!("{key}|{value}"));
+        assert_eq!(read("managed=true"), Ok("managed|true".into()));
+        assert_eq!(read("a/b=c=d"), Ok("a/b|c=d".into()));
+        assert_eq!(read("empty="), Ok("empty|".into()));
+        for bad in ["", "managed", "=true"] {
+            assert!(tag(bad).unwrap_err().contains("key=value"), "{bad}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

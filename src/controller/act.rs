@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::bindings::Key;
 use super::context::Context;
 use super::events::Tale;
+use super::permit::Permit;
 use super::reconcile::Subject;
 use super::report;
 use super::{kubernetes, memory};
@@ -77,6 +78,7 @@ pub async fn act(
             _ => {}
         }
     }
+    let before = subject.status.clone();
     let begun = Timestamp::now();
     report::intend(&mut status, write, begun);
     match ctx.kubernetes.patch_status(&subject.object, &status).await {
@@ -89,9 +91,33 @@ pub async fn act(
     ctx.memory.outcome_told(&subject.uid);
     // As the API server has it: `at` in whole seconds.
     subject.status = subject.object.status.clone().unwrap_or(status);
-    let result = send(&subject.connection, &subject.desired.instance, write).await;
-    conclude(ctx, subject, write, decision, result);
+    match Permit::check(ctx, subject, write, &before).await {
+        Ok(Some(permit)) => {
+            let result = send(&subject.connection, &subject.desired.instance, &permit).await;
+            conclude(ctx, subject, write, decision, result);
+        }
+        Ok(None) => {
+            tracing::info!(
+                operation = name(operation),
+                "not written: it is not due any more, or not allowed"
+            );
+            not_sent(ctx, subject, operation);
+        }
+        Err(error) => {
+            not_sent(ctx, subject, operation);
+            return Err(error);
+        }
+    }
     Ok(Outcome::Called)
+}
+
+/// Nothing went out: the intent is taken back.
+fn not_sent(ctx: &Context, subject: &mut Subject, operation: Operation) {
+    ctx.give_back(&subject.connection.place, operation);
+    if let Some(change) = subject.status.changes.first() {
+        ctx.memory.ended(&subject.uid, change.at.0, memory::Outcome::Withdrawn);
+    }
+    report::withdraw(&mut subject.status);
 }
 
 fn class(subject: &Subject, decision: &Decision) -> Class {
@@ -102,9 +128,9 @@ fn class(subject: &Subject, decision: &Decision) -> Class {
     }
 }
 
-async fn send(connection: &Connection, instance: &InstanceId, write: &Write) -> Result<Reply, Error> {
+async fn send(connection: &Connection, instance: &InstanceId, permit: &Permit<'_>) -> Result<Reply, Error> {
     let ec2 = connection.fleet.ec2();
-    match write {
+    match permit.write() {
         Write::Associate { profile } => ec2.associate(instance, profile).await,
         Write::Replace { association, profile, .. } => ec2.replace(association, profile).await,
         Write::Disassociate { association, .. } => ec2.disassociate(association).await,
@@ -173,7 +199,7 @@ fn unchanged(write: &Write, reply: Option<&Association>) -> bool {
 fn mutation_result(error: &Error) -> MutationResult {
     match error.meaning() {
         _ if error.outcome_unknown() => MutationResult::Unknown,
-        Meaning::Denied | Meaning::Credentials => MutationResult::Denied,
+        Meaning::Denied | Meaning::Credentials | Meaning::Role => MutationResult::Denied,
         Meaning::Throttled => MutationResult::Throttled,
         Meaning::Unavailable | Meaning::Unexpected => MutationResult::Failed,
         Meaning::Overtaken
@@ -203,7 +229,7 @@ fn tell(
     let association = reply.association.as_ref().map(|a| a.id.as_str()).unwrap_or_default();
     let (instance, place) = (&subject.desired.instance, &subject.connection.place);
     tracing::info!(
-        binding = %key, %instance, region = %place.region, account = %place.account, operation = name(write.operation()),
+        binding = %key, namespace = key.namespace, %instance, region = %place.region, account = %place.account, operation = name(write.operation()),
         from = from.as_str(), to = to.as_str(), cause, association, request_id, "instance profile changed"
     );
     let (reason, note) = match write {

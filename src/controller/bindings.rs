@@ -46,9 +46,26 @@ pub struct Spot {
     pub instance: InstanceId,
 }
 
+/// What of a binding decides its rights and those of others, as last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    spot: Spot,
+    generation: Option<i64>,
+    deleted: bool,
+}
+
+/// The bindings of one namespace.
+#[derive(Debug, Clone, Copy, Default)]
+struct Crowd {
+    count: usize,
+    /// Another number after each change of a spec, and of who is there.
+    version: u64,
+}
+
 #[derive(Debug, Default)]
 struct Index {
-    spots: HashMap<Key, Spot>,
+    seen: HashMap<Key, Seen>,
+    crowds: HashMap<String, Crowd>,
     keys: HashMap<Spot, Vec<Key>>,
     /// While a list is being read again, by watch: what it has shown so far.
     listings: HashMap<Scope, HashSet<Key>>,
@@ -66,13 +83,13 @@ pub struct Shard {
     pub wake: mpsc::UnboundedSender<ObjectRef<InstanceRoleBinding>>,
 }
 
-/// What a change of the set of bindings means for the fleet views.
+/// What a change of the bindings means for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Interest {
-    /// A binding names this instance.
-    Begun(Spot),
-    /// No binding names it any more.
+pub enum News {
+    /// No binding names this instance any more.
     Ended(Spot),
+    /// In this namespace somebody came, went or declares something else.
+    Crowd(String),
 }
 
 /// The bindings as last seen, by name and by instance.
@@ -87,6 +104,30 @@ impl Bindings {
     /// Over stores that [`Self::follow`] is called along with.
     pub fn new(shards: HashMap<Scope, Shard>, own_region: Region) -> Self {
         Self { shards, own_region, index: Mutex::default() }
+    }
+
+    /// The Region of bindings that name none.
+    pub fn own_region(&self) -> &Region {
+        &self.own_region
+    }
+
+    /// How many bindings a namespace has, and the version of what they declare.
+    pub fn in_namespace(&self, namespace: &str) -> (usize, u64) {
+        self.index().crowds.get(namespace).map_or((0, 0), |crowd| (crowd.count, crowd.version))
+    }
+
+    /// The bindings of a namespace.
+    pub fn of_namespace(&self, namespace: &str) -> Vec<Arc<InstanceRoleBinding>> {
+        let keys: Vec<Key> =
+            self.index().seen.keys().filter(|key| key.namespace == namespace).cloned().collect();
+        keys.iter().filter_map(|key| self.get(key)).collect()
+    }
+
+    /// Has all bindings of these namespaces looked at again.
+    pub fn wake_namespaces(&self, namespaces: &HashSet<String>) {
+        let keys: Vec<Key> =
+            self.index().seen.keys().filter(|key| namespaces.contains(&key.namespace)).cloned().collect();
+        keys.iter().for_each(|key| self.wake(key));
     }
 
     fn shard(&self, namespace: &str) -> Option<&Shard> {
@@ -124,14 +165,11 @@ impl Bindings {
         keys.iter().filter_map(|key| self.get(key)).collect()
     }
 
-    /// The instances of a Region that bindings name.
-    pub fn in_region(&self, region: &Region) -> Vec<InstanceId> {
-        self.index()
-            .keys
-            .keys()
-            .filter(|spot| spot.region == *region)
-            .map(|spot| spot.instance.clone())
-            .collect()
+    /// The bindings whose instance is in a Region.
+    pub fn in_region(&self, region: &Region) -> Vec<Arc<InstanceRoleBinding>> {
+        let spots =
+            self.index().keys.keys().filter(|spot| spot.region == *region).cloned().collect::<Vec<_>>();
+        spots.iter().flat_map(|spot| self.at(spot)).collect()
     }
 
     /// Whether any binding declares a profile, so that IAM is worth asking.
@@ -169,7 +207,7 @@ impl Bindings {
     }
 
     /// Follows the watch; the store has taken the event in already.
-    pub fn follow(&self, scope: &Scope, event: &Event<InstanceRoleBinding>) -> Vec<Interest> {
+    pub fn follow(&self, scope: &Scope, event: &Event<InstanceRoleBinding>) -> Vec<News> {
         match event {
             Event::Init => {
                 self.index().listings.insert(scope.clone(), HashSet::new());
@@ -186,63 +224,82 @@ impl Bindings {
                 let seen = index.listings.remove(scope).unwrap_or_default();
                 let ours = |key: &&Key| scope.as_ref().is_none_or(|namespace| *namespace == key.namespace);
                 let gone: Vec<Key> =
-                    index.spots.keys().filter(ours).filter(|key| !seen.contains(key)).cloned().collect();
+                    index.seen.keys().filter(ours).filter(|key| !seen.contains(key)).cloned().collect();
                 drop(index);
                 // What was listed is in the store only now; who was woken by it before saw the former object.
                 seen.iter().for_each(|key| self.wake(key));
                 gone.iter().flat_map(|key| self.deleted(key)).collect()
             }
             Event::Apply(binding) => {
-                let interest = self.applied(binding);
+                let news = self.applied(binding);
                 self.wake_rivals(&Key::of(binding));
-                interest
+                news
             }
             Event::Delete(binding) => self.deleted(&Key::of(binding)),
         }
     }
 
-    fn applied(&self, binding: &InstanceRoleBinding) -> Vec<Interest> {
+    fn applied(&self, binding: &InstanceRoleBinding) -> Vec<News> {
         let Some(spot) = self.spot(binding) else { return Vec::new() };
         let key = Key::of(binding);
         let mut index = self.index();
-        if index.spots.get(&key) == Some(&spot) {
+        let (generation, deleted) =
+            (binding.metadata.generation, binding.metadata.deletion_timestamp.is_some());
+        let seen = Seen { spot: spot.clone(), generation, deleted };
+        let before = index.seen.get(&key);
+        if before == Some(&seen) {
             return Vec::new();
         }
+        let stays = before.is_some_and(|before| before.spot == spot);
+        let crowd = News::Crowd(key.namespace.clone());
+        index.crowds.entry(key.namespace.clone()).or_default().version += 1;
+        if stays {
+            index.seen.insert(key, seen);
+            return vec![crowd];
+        }
         // A binding deleted and made again under its name while nobody watched may name another instance.
-        let mut interest = Self::forget(&mut index, &key);
-        index.spots.insert(key.clone(), spot.clone());
+        let mut news = Self::forget(&mut index, &key);
+        index.crowds.entry(key.namespace.clone()).or_default().count += 1;
+        index.seen.insert(key.clone(), seen);
         // Nearly always one: room for more is made when more come.
-        index.keys.entry(spot.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key);
-        interest.push(Interest::Begun(spot));
-        interest
+        index.keys.entry(spot).or_insert_with(|| Vec::with_capacity(1)).push(key);
+        news.push(crowd);
+        news
     }
 
-    fn deleted(&self, key: &Key) -> Vec<Interest> {
+    fn deleted(&self, key: &Key) -> Vec<News> {
         let mut index = self.index();
-        let spot = index.spots.get(key).cloned();
-        let interest = Self::forget(&mut index, key);
+        let spot = index.seen.get(key).map(|seen| seen.spot.clone());
+        let news = Self::forget(&mut index, key);
         drop(index);
         if let Some(spot) = spot {
             self.wake_at(&spot);
         }
-        interest
+        news
     }
 
-    fn forget(index: &mut Index, key: &Key) -> Vec<Interest> {
-        let Some(spot) = index.spots.remove(key) else { return Vec::new() };
-        let Some(keys) = index.keys.get_mut(&spot) else { return Vec::new() };
-        keys.retain(|k| k != key);
-        if !keys.is_empty() {
-            return Vec::new();
+    fn forget(index: &mut Index, key: &Key) -> Vec<News> {
+        let Some(Seen { spot, .. }) = index.seen.remove(key) else { return Vec::new() };
+        if let Some(crowd) = index.crowds.get_mut(&key.namespace) {
+            crowd.count = crowd.count.saturating_sub(1);
+            crowd.version += 1;
         }
-        index.keys.remove(&spot);
-        vec![Interest::Ended(spot)]
+        let mut news = vec![News::Crowd(key.namespace.clone())];
+        if let Some(keys) = index.keys.get_mut(&spot) {
+            keys.retain(|k| k != key);
+            if keys.is_empty() {
+                index.keys.remove(&spot);
+                news.push(News::Ended(spot));
+            }
+        }
+        news
     }
 
     /// What becomes of one binding of an instance concerns the others.
     fn wake_rivals(&self, key: &Key) {
         let index = self.index();
-        let rivals = index.spots.get(key).and_then(|spot| index.keys.get(spot)).into_iter().flatten();
+        let spot = index.seen.get(key).map(|seen| &seen.spot);
+        let rivals = spot.and_then(|spot| index.keys.get(spot)).into_iter().flatten();
         rivals.filter(|rival| *rival != key).for_each(|rival| self.wake(rival));
     }
 

@@ -8,16 +8,19 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 
 use super::bindings::{Bindings, Key};
+use super::entitle::{Rooms, entitle};
 use super::events::Events;
+use super::gather;
+use super::grants::Grants;
 use super::kubernetes::Kubernetes;
 use super::memory::Memory;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
-use crate::decide::Place;
+use crate::decide::{Credentials, Grant, Place};
 use crate::ec2::budget::Limit;
 use crate::ec2::catalogue::LISTING;
 use crate::ec2::turns::{Class, Turn, Turns};
 use crate::ec2::{Cloud, Connection, fleet};
-use crate::ids::Region;
+use crate::ids::{InstanceId, Region};
 use crate::telemetry::Metrics;
 
 /// How the controller was asked to work.
@@ -41,6 +44,10 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// The label selector of the bindings watched.
     pub selector: Option<String>,
+    /// A tag without which no instance is touched, whatever grants say: key and value.
+    pub required_tag: Option<(Arc<str>, Arc<str>)>,
+    /// The instance that the controller runs on, if the administrator names it.
+    pub self_instance: Option<InstanceId>,
 }
 
 impl Settings {
@@ -73,6 +80,10 @@ type Queue = Turns<String, Key>;
 pub struct Context {
     pub settings: Settings,
     pub bindings: Arc<Bindings>,
+    pub grants: Grants,
+    pub rooms: Rooms,
+    /// The instance that the controller runs on, where it is known.
+    pub own_instance: Option<InstanceId>,
     pub cloud: Cloud,
     pub kubernetes: Kubernetes,
     pub events: Events,
@@ -87,6 +98,7 @@ impl Context {
     pub fn new(
         settings: Settings,
         bindings: Arc<Bindings>,
+        own_instance: Option<InstanceId>,
         cloud: Cloud,
         kubernetes: Kubernetes,
         events: Events,
@@ -95,6 +107,9 @@ impl Context {
         Self {
             settings,
             bindings,
+            grants: Grants::default(),
+            rooms: Rooms::default(),
+            own_instance,
             cloud,
             kubernetes,
             events,
@@ -106,17 +121,46 @@ impl Context {
     }
 
     /// The connection to a Region; the first time, its view begins to be kept.
-    pub fn connect(self: &Arc<Self>, region: &Region) -> Connection {
-        let (connection, new) = self.cloud.connect(region);
+    pub async fn connect(self: &Arc<Self>, credentials: &Credentials, region: &Region) -> Connection {
+        let (connection, new) = self.cloud.connect(credentials, region).await;
         if new {
-            self.bindings.in_region(region).iter().for_each(|id| connection.fleet.track(id));
-            tokio::spawn(Arc::clone(self).keep_looking(connection.clone()));
+            tokio::spawn(Arc::clone(self).keep_looking(credentials.clone(), connection.clone()));
         }
         connection
     }
 
+    /// Whether so many bindings are in a namespace that some may have no room in a grant.
+    pub fn is_crowded(&self, namespace: &str) -> bool {
+        let (count, _) = self.bindings.in_namespace(namespace);
+        let full = |grant: &Arc<Grant>| grant.max_bindings.is_some_and(|most| count >= most);
+        self.grants.covering(namespace).iter().any(full)
+    }
+
+    /// Takes the instances of a Region into view whose bindings a grant covers, so that one listing shows them all.
+    fn track_all(&self, credentials: &Credentials, connection: &Connection) {
+        for binding in self.bindings.in_region(&connection.place.region) {
+            let (Ok(desired), Some(spot)) =
+                (gather::desired(&binding, &self.settings), self.bindings.spot(&binding))
+            else {
+                continue;
+            };
+            let Ok(entitled) = entitle(self, &binding, &desired, &spot) else { continue };
+            let resolution = connection.catalogue.resolve(&desired.declared);
+            if entitled.credentials == *credentials
+                && entitled.rights.may_look(&desired.declared, &resolution)
+            {
+                connection.fleet.track(&spot.instance);
+            }
+        }
+    }
+
     /// Passes over a Region, one each resync interval, for ever.
-    async fn keep_looking(self: Arc<Self>, connection: Connection) {
+    async fn keep_looking(self: Arc<Self>, credentials: Credentials, connection: Connection) {
+        // Which profiles are meant decides which instances may be looked at.
+        if self.bindings.want_profiles() {
+            connection.catalogue.refresh(LISTING).await;
+        }
+        self.track_all(&credentials, &connection);
         let Connection { place, fleet, catalogue } = connection;
         let view = format!("{}/{}", place.account, place.region);
         self.metrics.list_wanted(&view);
@@ -125,7 +169,7 @@ impl Context {
             let began = Instant::now();
             going = fleet::look_around(&fleet, &view, &self.metrics, self.settings.patience(), going).await;
             // After the listing, so that an association with a dead profile id is told by a later look at IAM.
-            if self.bindings.want_profiles() {
+            if self.bindings.want_profiles() && !fleet.is_idle() {
                 self.bindings.wake_concerned(&catalogue.refresh(LISTING).await);
             }
             self.bindings.count(&self.metrics);

@@ -11,8 +11,6 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use tokio::sync::Semaphore;
 
-use crate::api::InstanceRoleBinding;
-
 /// The `reportingController` of our Events.
 const CONTROLLER: &str = "instancerole.dev/instance-role-controller";
 /// The API server refuses longer notes.
@@ -58,13 +56,13 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter), places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
-    /// Tells one, in the background.
-    pub fn tell(&self, binding: &InstanceRoleBinding, tale: Tale) {
+    /// Tells one about a binding or a grant, in the background.
+    pub fn tell<K: Resource<DynamicType = ()>>(&self, object: &K, tale: Tale) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             tracing::debug!(reason = tale.reason, "too many Events at once; one is dropped");
             return;
         };
-        let (recorder, about) = (self.recorder.clone(), binding.object_ref(&()));
+        let (recorder, about) = (self.recorder.clone(), object.object_ref(&()));
         tokio::spawn(async move {
             let event = Event {
                 type_: if tale.warning { EventType::Warning } else { EventType::Normal },

@@ -1,19 +1,23 @@
 //! Everything one decision is made from, read from what is in memory; no call to anybody.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::bindings::{self, Bindings, Spot};
-use super::context::Settings;
+use super::bindings::Spot;
+use super::context::{Context, Settings};
+use super::entitle::{Entitled, entitle};
 use super::memory::Version;
 use crate::api::binding::{InstanceRoleBindingStatus, Mode, ProfileOrNone};
 use crate::api::condition::{self, ConditionType};
 use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, REQUESTED_AT};
 use crate::decide::conflict::{self, Contender};
 use crate::decide::{
-    Carried, Cause, Declared, Desired, History, Leaving, PastChange, Place, ProfileRef, Reason, Resolution,
-    Standing, Successor,
+    Authority, Carried, Case, Cause, Decision, Declared, Desired, History, Leaving, Observed, PastChange,
+    Place, ProfileRef, Resolution, Rights, Standing, Step, Successor, Trouble, decide,
 };
+use crate::ec2::Connection;
 use crate::ec2::fleet::{SETTLE, SETTLE_UNKNOWN};
 use crate::ids::{AccountId, InstanceId, Malformed, ProfileArn, ProfileName, Region, RoleName};
 
@@ -84,7 +88,8 @@ pub fn history(
     let drifting = status.plan.first().is_some_and(|plan| plan.reason == Cause::DriftDetected.as_str());
     History {
         place: place(status),
-        adopted: status.adopted == Some(true) || rivals.iter().any(|rival| hands_over(rival, binding)),
+        adopted: status.adopted == Some(true)
+            || rivals.iter().any(|rival| rival.authority.is_granted() && hands_over(&rival.object, binding)),
         was_in_sync: current && (condition::is_true(&status.conditions, ConditionType::Synced) || drifting),
         desired,
         previous: status.previous.as_ref().and_then(carried),
@@ -125,19 +130,74 @@ pub fn settles(history: &History, now: Timestamp) -> Option<(Timestamp, Timestam
     (newest.at <= now && until > now).then_some((newest.at, until))
 }
 
-/// Another binding for the same instance.
-pub type Rival = std::sync::Arc<InstanceRoleBinding>;
+/// Another binding for the same instance that a grant covers, or may turn out to cover. Who was given nothing is no
+/// rival: it can neither squat on an instance nor hand it over.
+#[derive(Debug, Clone)]
+pub struct Rival {
+    pub object: Arc<InstanceRoleBinding>,
+    pub desired: Desired,
+    pub entitled: Entitled,
+    pub resolution: Resolution,
+    pub authority: Authority,
+}
 
-/// The others for the same instance.
-pub fn rivals(binding: &InstanceRoleBinding, spot: &Spot, all: &Bindings) -> Vec<Rival> {
+/// The others for the same instance in the same account.
+pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Connection) -> Vec<Rival> {
     let uid = binding.uid();
-    all.at(spot).into_iter().filter(|other| other.uid() != uid).collect()
+    let others = ctx.bindings.at(spot).into_iter().filter(|other| other.uid() != uid);
+    others.filter_map(|other| rival(ctx, other, spot, at)).collect()
+}
+
+fn rival(ctx: &Context, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Connection) -> Option<Rival> {
+    let desired = desired(&object, &ctx.settings).ok()?;
+    let entitled = entitle(ctx, &object, &desired, spot).ok()?;
+    if ctx.cloud.account(&entitled.credentials) != at.place.account.as_str() {
+        return None;
+    }
+    let resolution = ctx.cloud.resolve(&entitled.credentials, &desired.declared);
+    let seen = at.fleet.observed(&spot.instance, Timestamp::now()).seen;
+    let authority = entitled.rights.covers(&desired.declared, &resolution, seen.as_ref());
+    if matches!(authority, Authority::Refused { .. }) {
+        return None;
+    }
+    Some(Rival { object, desired, entitled, resolution, authority })
+}
+
+/// Everything that one decision is made from.
+#[derive(Debug)]
+pub struct Facts {
+    pub desired: Desired,
+    pub resolution: Resolution,
+    pub rights: Rights,
+    pub history: History,
+    pub observed: Observed,
+    pub standing: Standing,
+    pub trouble: Option<Trouble>,
+    pub leaving: Option<Leaving>,
+}
+
+impl Facts {
+    /// The decision that follows.
+    pub fn decide(&self, place: &Place, now: Timestamp) -> Decision {
+        let case = Case {
+            desired: &self.desired,
+            resolution: &self.resolution,
+            place,
+            rights: &self.rights,
+            history: &self.history,
+            observed: &self.observed,
+            standing: &self.standing,
+            trouble: self.trouble.as_ref(),
+            leaving: self.leaving.as_ref(),
+        };
+        decide(&case, now)
+    }
 }
 
 /// How a binding stands among its rivals.
 pub fn standing(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settings) -> Standing {
     let mut contenders: Vec<Contender> =
-        rivals.iter().filter_map(|rival| contender(rival, settings)).collect();
+        rivals.iter().filter_map(|rival| contender(&rival.object, settings)).collect();
     contenders.extend(contender(binding, settings));
     conflict::standing(
         &binding.uid().unwrap_or_default(),
@@ -160,17 +220,48 @@ fn contender(binding: &InstanceRoleBinding, settings: &Settings) -> Option<Conte
 }
 
 /// The deletion, if it was asked for.
-pub fn leaving(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settings) -> Option<Leaving> {
+pub fn leaving(binding: &InstanceRoleBinding, successor: Option<Successor>) -> Option<Leaving> {
     let since = binding.metadata.deletion_timestamp.as_ref()?.0;
     Some(Leaving {
         since,
         has_finalizer: has_finalizer(binding),
         forced: binding.annotations().get(FORCE_RELEASE).is_some_and(|value| value == "true"),
-        successor: if would_lose(binding, rivals, settings) {
-            Some(Successor::Done)
-        } else {
-            successor(rivals, settings)
-        },
+        successor,
+    })
+}
+
+/// What becomes of the instance of a binding in deletion.
+pub fn successor(
+    ctx: &Context,
+    binding: &InstanceRoleBinding,
+    rivals: &[Rival],
+    at: &Connection,
+) -> Option<Successor> {
+    if would_lose(binding, rivals, &ctx.settings) {
+        return Some(Successor::Done);
+    }
+    let contenders: Vec<Contender> =
+        rivals.iter().filter_map(|rival| contender(&rival.object, &ctx.settings)).collect();
+    let next = conflict::winner(&contenders)?;
+    let next = rivals.iter().find(|rival| rival.object.uid().as_deref() == Some(&next.uid))?;
+    let now = Timestamp::now();
+    // What it would do is decided here as it decides itself: what its status says may be written by others.
+    let status = next.object.status.clone().unwrap_or_default();
+    let history = history(&next.object, &status, &next.resolution, &[]);
+    let facts = Facts {
+        desired: next.desired.clone(),
+        resolution: next.resolution.clone(),
+        rights: next.entitled.rights.clone(),
+        history: History { adopted: history.adopted || hands_over(binding, &next.object), ..history },
+        observed: at.fleet.observed(&next.desired.instance, now),
+        standing: Standing::Winner,
+        trouble: ctx.memory.trouble(&next.object.uid().unwrap_or_default()),
+        leaving: None,
+    };
+    Some(match facts.decide(&at.place, now).step {
+        Step::Converged => Successor::Done,
+        Step::Write(_) | Step::Look(_) | Step::Wait | Step::Release(_) => Successor::Pending,
+        Step::Refuse | Step::Hold => Successor::Refused,
     })
 }
 
@@ -179,23 +270,6 @@ fn would_lose(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settin
     let mut undeleted = binding.clone();
     undeleted.metadata.deletion_timestamp = None;
     matches!(standing(&undeleted, rivals, settings), Standing::Loser { .. })
-}
-
-fn successor(rivals: &[Rival], settings: &Settings) -> Option<Successor> {
-    let contenders: Vec<Contender> = rivals.iter().filter_map(|rival| contender(rival, settings)).collect();
-    let next = conflict::winner(&contenders)?;
-    let next = rivals.iter().find(|rival| rival.uid().as_deref() == Some(&next.uid))?;
-    let conditions = next.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-    let stalled = condition::find(conditions, ConditionType::Stalled).filter(|c| c.status == "True");
-    Some(if next.spec.suspend {
-        Successor::Refused
-    } else if bindings::is_settled(next) {
-        Successor::Done
-    } else if stalled.is_some_and(|c| c.reason != Reason::Conflict.as_str()) {
-        Successor::Refused
-    } else {
-        Successor::Pending
-    })
 }
 
 /// Whether our finalizer is on the object.

@@ -1,16 +1,19 @@
 //! Where Kubernetes and AWS meet: watch bindings, decide, write, tell.
 //!
-//! The way of one pass is in [`reconcile`]: gather what is known ([`gather`]), decide (`src/decide`), look or
-//! act ([`act`]), tell ([`tell`]; [`report`], pure; [`kubernetes`], thin). Nothing that must survive a crash lives here:
+//! The way of one pass is in [`reconcile`]: what the grants allow ([`entitle`]), gather what is known ([`gather`]),
+//! decide (`src/decide`), look or act ([`act`], by a [`permit`]), tell ([`tell`]; [`report`], pure; [`kubernetes`], thin). Nothing that must survive a crash lives here:
 //! [`memory`] holds only back-offs, which a restart may forget.
 
 mod act;
 mod bindings;
 mod context;
+mod entitle;
 mod events;
 mod gather;
+mod grants;
 mod kubernetes;
 mod memory;
+mod permit;
 mod reconcile;
 mod report;
 pub mod run;

@@ -10,15 +10,17 @@ use kube::runtime::controller::Action;
 use super::act::{self, Outcome};
 use super::bindings::{Key, Spot};
 use super::context::Context;
+use super::entitle::entitle;
 use super::events::Tale;
+use super::gather::Facts;
 use super::memory;
 use super::tell;
 use super::{gather, kubernetes, report};
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{DeletionPolicy, InstanceRoleBindingStatus, Mode};
 use crate::decide::{
-    Cadence, Case, Decision, Desired, Evidence, Farewell, Instance, InstanceState, Observed, Phase, Reason,
-    Resolution, Step, decide, trouble,
+    Authority, Cadence, Credentials, Decision, Desired, Evidence, Farewell, Instance, InstanceState, Lack,
+    Leaving, Observed, Phase, Reason, Resolution, Step, trouble, without_rights,
 };
 use crate::ec2::{Connection, Error};
 
@@ -39,6 +41,7 @@ pub struct Subject {
     pub status: InstanceRoleBindingStatus,
     pub desired: Desired,
     pub spot: Spot,
+    pub credentials: Credentials,
     pub connection: Connection,
     /// What is to be looked at again whatever is known, because it was asked for, is due, or is out of date.
     pub look_again: Evidence,
@@ -46,6 +49,8 @@ pub struct Subject {
     pub was_running: bool,
     /// Whether the first half of a swap is done and the second is not.
     pub swapping: bool,
+    /// What was last known of its rights.
+    pub authority: Authority,
     /// The request for a look that this pass answers.
     pub heard: Option<String>,
     /// Whether a look was asked for that was not made yet.
@@ -74,13 +79,17 @@ pub async fn reconcile(
         }
     };
     let Some(spot) = ctx.bindings.spot(&object) else { return Ok(Action::await_change()) };
-    let connection = ctx.connect(&spot.region);
-    connection.fleet.track(&spot.instance);
-    connection.fleet.first_pass().await;
+    ctx.grants.known().await;
     let now = Timestamp::now();
     let version = gather::version(&object);
     let told = object.status.as_ref().and_then(|status| status.observed_generation);
     ctx.memory.open(&version, told != object.metadata.generation, now);
+    let credentials = match entitle(ctx, &object, &desired, &spot) {
+        Ok(entitled) => entitled.credentials,
+        Err(lack) => return unentitled(ctx, &object, &desired, &spot, &lack).await,
+    };
+    let connection = ctx.connect(&credentials, &spot.region).await;
+    connection.fleet.first_pass().await;
     let asked = gather::unheard_request(&object);
     let mut subject = Subject {
         status: status(&object, ctx, &version.uid),
@@ -94,17 +103,44 @@ pub async fn reconcile(
         uid: version.uid,
         was_running: false,
         swapping: false,
+        authority: Authority::Open,
         key,
         object,
         desired,
         spot,
+        credentials,
         connection,
     };
     pass(ctx, &mut subject).await
 }
 
+/// A binding that no grant could cover: nothing is asked of AWS, and nothing of the instance is told.
+async fn unentitled(
+    ctx: &Arc<Context>,
+    object: &Arc<InstanceRoleBinding>,
+    desired: &Desired,
+    spot: &Spot,
+    lack: &Lack,
+) -> Result<Action, kubernetes::Error> {
+    let key = Key::of(object);
+    ctx.leave_queues(&key);
+    let alone = ctx.bindings.at(spot).len() <= 1;
+    for (_, connection) in ctx.cloud.connected_to(&spot.region) {
+        connection.fleet.await_instance(&spot.instance, &object.uid().unwrap_or_default(), false);
+        if alone {
+            connection.fleet.untrack(&spot.instance);
+        }
+    }
+    let decision = without_rights(desired, gather::leaving(object, None).as_ref(), lack);
+    if let Step::Release(how) = decision.step {
+        return let_go(ctx, object, how, &decision).await;
+    }
+    tell::unentitled(ctx, object, desired, &decision).await?;
+    Ok(Action::await_change())
+}
+
 /// The status as the object has it, with what became of its newest change if the object could not be told.
-fn status(object: &InstanceRoleBinding, ctx: &Context, uid: &str) -> InstanceRoleBindingStatus {
+pub fn status(object: &InstanceRoleBinding, ctx: &Context, uid: &str) -> InstanceRoleBindingStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let newest =
         status.changes.first().filter(|change| change.request_id.is_none()).map(|change| change.at.0);
@@ -143,15 +179,17 @@ async fn pass(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Action, kuber
 
 /// Decides, looking at what the decision asks for, until there is a step to take.
 async fn consider(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Known, kubernetes::Error> {
+    learn_of_rivals(ctx, subject).await;
     for _ in 0..ROUNDS {
-        let mut evidence = std::mem::take(&mut subject.look_again);
+        let again = std::mem::take(&mut subject.look_again);
+        let mut evidence = permitted(subject, again);
         if evidence == Evidence::default() {
-            let mut known = judge(ctx, subject);
+            let mut known = judge(ctx, subject)?;
             match (&known.decision.step, ctx.memory.blind(&subject.uid, Timestamp::now())) {
                 (Step::Look(wanted), None) => evidence = *wanted,
                 // A look that failed a moment ago is not made at every pass.
                 (Step::Look(_), Some(kind)) => {
-                    known.decision = trouble::unseen(&kind);
+                    known.decision = trouble::unseen(&kind).with(known.decision.authority);
                     return Ok(known);
                 }
                 _ => return Ok(known),
@@ -172,47 +210,105 @@ async fn consider(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Known, ku
         }
     }
     tracing::warn!(?ROUNDS, "what was looked at never sufficed for a decision");
-    Ok(judge(ctx, subject))
+    judge(ctx, subject)
 }
 
-fn judge(ctx: &Arc<Context>, subject: &mut Subject) -> Known {
-    let now = Timestamp::now();
-    let Subject { object, connection, desired, status, .. } = &*subject;
-    let fleet = &connection.fleet;
-    let rivals = gather::rivals(object, &subject.spot, &ctx.bindings);
+/// What may be looked at: EC2 is asked nothing before it is known that a grant covers the profile that is meant.
+fn permitted(subject: &Subject, evidence: Evidence) -> Evidence {
+    let Subject { desired, connection, authority, .. } = subject;
     let resolution = connection.catalogue.resolve(&desired.declared);
+    let unclear = desired.needs_iam() && matches!(resolution, Resolution::NotAsked);
+    if unclear || matches!(authority, Authority::Refused { by_tag: false }) {
+        Evidence { profile: evidence.profile, ..Evidence::default() }
+    } else {
+        evidence
+    }
+}
+
+/// Whether a rival's claim is good decides who writes, so what it hangs on is looked at.
+async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
+    for rival in gather::rivals(ctx, &subject.object, &subject.spot, &subject.connection) {
+        if rival.authority != Authority::Open {
+            continue;
+        }
+        let connection = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
+        let looked = match rival.resolution {
+            Resolution::NotAsked if rival.desired.needs_iam() => {
+                connection.catalogue.look(&rival.desired.declared).await
+            }
+            _ => {
+                subject.connection.fleet.track(&subject.spot.instance);
+                subject.connection.fleet.look_at_instance(&subject.spot.instance).await
+            }
+        };
+        if let Err(error) = looked {
+            tracing::debug!(%error, rival = %Key::of(&rival.object), "whether a grant covers a rival cannot be told");
+        }
+    }
+}
+
+/// Decides by what is known now. Grants, namespaces and other bindings are read anew each time.
+pub fn judge(ctx: &Arc<Context>, subject: &mut Subject) -> Result<Known, kubernetes::Error> {
+    let status = subject.status.clone();
+    judge_by(ctx, subject, &status)
+}
+
+/// The same, with a status that is not the one to be told.
+pub fn judge_by(
+    ctx: &Arc<Context>,
+    subject: &mut Subject,
+    status: &InstanceRoleBindingStatus,
+) -> Result<Known, kubernetes::Error> {
+    let now = Timestamp::now();
+    let Subject { object, connection, desired, .. } = &*subject;
+    let fleet = &connection.fleet;
+    let rights = match entitle(ctx, object, desired, &subject.spot) {
+        Ok(entitled) if entitled.credentials == subject.credentials => entitled.rights,
+        // Another role is to act: the pass begins anew.
+        Ok(_) => return Err(kubernetes::Error::Conflict),
+        Err(lack) => {
+            let decision = without_rights(desired, gather::leaving(object, None).as_ref(), &lack);
+            subject.authority = decision.authority.clone();
+            return Ok(Known { resolution: Resolution::NotAsked, observed: Observed::default(), decision });
+        }
+    };
+    let resolution = connection.catalogue.resolve(&desired.declared);
+    if rights.may_look(&desired.declared, &resolution) || object.metadata.deletion_timestamp.is_some() {
+        fleet.track(&desired.instance);
+    }
+    let rivals = gather::rivals(ctx, object, &subject.spot, connection);
     let history = gather::history(object, status, &resolution, &rivals);
     if let Some((at, until)) = gather::settles(&history, now) {
         fleet.written_elsewhere(&desired.instance, at, until);
     }
-    let observed = fleet.observed(&desired.instance, now);
-    let leaving = gather::leaving(object, &rivals, &ctx.settings);
-    let trouble = ctx.memory.trouble(&subject.uid);
-    let standing = gather::standing(object, &rivals, &ctx.settings);
-    let case = Case {
-        desired,
-        resolution: &resolution,
-        place: &connection.place,
-        history: &history,
-        observed: &observed,
-        standing: &standing,
-        trouble: trouble.as_ref(),
-        leaving: leaving.as_ref(),
+    let leaving = gather::leaving(object, None)
+        .map(|leaving| Leaving { successor: gather::successor(ctx, object, &rivals, connection), ..leaving });
+    let facts = Facts {
+        desired: desired.clone(),
+        resolution,
+        rights,
+        history,
+        observed: fleet.observed(&desired.instance, now),
+        standing: gather::standing(object, &rivals, &ctx.settings),
+        trouble: ctx.memory.trouble(&subject.uid),
+        leaving,
     };
-    let mut decision = decide(&case, now);
+    let mut decision = facts.decide(&connection.place, now);
     if let Some(error) = fleet.failing(ctx.settings.patience(), now)
         && matches!(decision.step, Step::Converged | Step::Look(_))
     {
-        decision = trouble::unseen(&error.trouble());
+        decision = trouble::unseen(&error.trouble()).with(decision.authority);
     }
+    let Facts { observed, resolution, history, .. } = facts;
     subject.swapping = history.swapped_out().is_some();
     subject.was_running =
         matches!(observed.instance, Some(Instance::Present { state: InstanceState::Running, .. }));
-    Known { resolution, observed, decision }
+    subject.authority = decision.authority.clone();
+    Ok(Known { resolution, observed, decision })
 }
 
 /// Makes the looks that are asked for, side by side.
-async fn look(connection: &Connection, desired: &Desired, evidence: Evidence) -> Result<(), Error> {
+pub async fn look(connection: &Connection, desired: &Desired, evidence: Evidence) -> Result<(), Error> {
     let Connection { fleet, catalogue, .. } = connection;
     let associations = async {
         if evidence.associations { fleet.look_at_associations(&desired.instance).await } else { Ok(()) }
@@ -232,7 +328,9 @@ async fn finalize(ctx: &Context, subject: &mut Subject) -> Result<(), kubernetes
     }
     let has = gather::has_finalizer(object);
     let idle = desired.mode == Mode::Observe || desired.deletion == DeletionPolicy::Retain;
-    let changed = match (has, desired.deletion_has_work(), idle) {
+    // Who may do nothing to the instance leaves nothing to undo.
+    let has_work = desired.deletion_has_work() && subject.authority.is_granted();
+    let changed = match (has, has_work, idle) {
         (false, true, _) => ctx.kubernetes.add_finalizer(object).await?,
         (true, _, true) => ctx.kubernetes.remove_finalizer(object).await?,
         _ => return Ok(()),
@@ -284,24 +382,34 @@ async fn release(
     how: Farewell,
     decision: &Decision,
 ) -> Result<Action, kubernetes::Error> {
-    if !gather::has_finalizer(&subject.object) || ctx.settings.dry_run {
+    let action = let_go(ctx, &subject.object, how, decision).await?;
+    subject.connection.fleet.await_instance(&subject.desired.instance, &subject.uid, false);
+    Ok(action)
+}
+
+/// Takes our finalizer off, and says what became of the instance.
+async fn let_go(
+    ctx: &Arc<Context>,
+    object: &InstanceRoleBinding,
+    how: Farewell,
+    decision: &Decision,
+) -> Result<Action, kubernetes::Error> {
+    if !gather::has_finalizer(object) || ctx.settings.dry_run {
         return Ok(Action::await_change());
     }
-    ctx.kubernetes.remove_finalizer(&subject.object).await?;
-    tracing::info!(binding = %subject.key, ?how, "released");
+    ctx.kubernetes.remove_finalizer(object).await?;
+    tracing::info!(binding = %Key::of(object), ?how, "released");
+    ctx.metrics.released(how.as_str());
     let reason = match how {
         Farewell::Done => None,
-        Farewell::LeftInPlace => Some((true, "LeftInPlace")),
-        Farewell::NotRestored => Some((true, "NotRestored")),
-        Farewell::HandedOver => Some((false, "HandedOver")),
-        Farewell::Forced => Some((true, "ForceReleased")),
+        Farewell::LeftInPlace | Farewell::NotRestored | Farewell::Forced => Some((true, how.as_str())),
+        Farewell::HandedOver => Some((false, how.as_str())),
     };
     if let Some((warning, reason)) = reason {
         let note = decision.message.clone();
-        ctx.events.tell(&subject.object, Tale { warning, reason, action: "Release", note, profile: None });
+        ctx.events.tell(object, Tale { warning, reason, action: "Release", note, profile: None });
     }
-    subject.connection.fleet.await_instance(&subject.desired.instance, &subject.uid, false);
-    ctx.memory.forget(&subject.uid);
+    ctx.memory.forget(&object.uid().unwrap_or_default());
     Ok(Action::await_change())
 }
 
@@ -321,8 +429,14 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     // An association may stay `associating` as long as its instance is stopped: the passes tell when that changes.
     let stopped = matches!(observed.instance, Some(Instance::Present { state: InstanceState::Stopped, .. }));
     let parked = decision.reason == Reason::Associating && stopped && ctx.memory.trouble(uid).is_none();
-    let awaited = !done && (parked || decision.reason.cadence() == Cadence::EachPass);
+    let by_tag = decision.authority.by_tag();
+    let awaited = by_tag || !done && (parked || decision.reason.cadence() == Cadence::EachPass);
     connection.fleet.await_instance(&desired.instance, uid, awaited);
+    if matches!(decision.authority, Authority::Refused { by_tag: false })
+        && ctx.bindings.at(&subject.spot).len() <= 1
+    {
+        connection.fleet.untrack(&desired.instance);
+    }
     if parked {
         return Action::await_change();
     }

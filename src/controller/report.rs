@@ -7,7 +7,9 @@ use crate::api::binding::{
     Change, InstanceRoleBindingStatus, ObservedAssociation, PlannedChange, ProfileOrNone,
 };
 use crate::api::condition::{ConditionType, Truth, condition};
-use crate::decide::{Carried, Decision, Desired, Phase, Place, Reason, Resolution, View, Write};
+use crate::decide::{
+    Authority, Carried, Decision, Desired, Phase, Place, Reason, Resolution, Step, View, Write,
+};
 
 /// How many changes status remembers.
 const CHANGES: usize = 5;
@@ -23,8 +25,8 @@ pub struct Report<'a> {
     pub desired: &'a Desired,
     /// What IAM made of it.
     pub resolution: &'a Resolution,
-    /// Where the controller looks.
-    pub place: &'a Place,
+    /// Where the controller looks, if it may.
+    pub place: Option<&'a Place>,
     /// What EC2 shows.
     pub view: Option<&'a View>,
     /// The decision.
@@ -40,18 +42,19 @@ impl Report<'_> {
     pub fn status(&self, now: Timestamp) -> InstanceRoleBindingStatus {
         let before = self.before;
         let resolved = self.resolved();
-        let moved = self.decision.reason == Reason::RegionChanged;
+        let refused = self.is_refused();
+        let place = self.place.filter(|_| !refused && self.decision.reason != Reason::RegionChanged);
         InstanceRoleBindingStatus {
             observed_generation: self.generation,
-            region: if moved { before.region.clone() } else { Some(self.place.region.to_string()) },
-            account: if moved { before.account.clone() } else { Some(self.place.account.to_string()) },
+            region: place.map_or_else(|| before.region.clone(), |place| Some(place.region.to_string())),
+            account: place.map_or_else(|| before.account.clone(), |place| Some(place.account.to_string())),
             mode: Some(self.desired.mode),
             deletion_policy: Some(self.desired.deletion),
             profile: resolved
                 .as_ref()
                 .map(|carried| carried.profile().map_or("none", |p| p.name()).to_owned()),
             desired: resolved.as_ref().map(noted),
-            observed: self.observed(moved),
+            observed: self.observed(),
             previous: before.previous.clone(),
             adopted: if self.decision.in_sync == Some(true) { Some(true) } else { before.adopted },
             changes: before.changes.clone(),
@@ -59,18 +62,28 @@ impl Report<'_> {
                 .decision
                 .plan
                 .iter()
+                .filter(|_| !refused)
                 .map(|(operation, cause)| PlannedChange {
                     operation: *operation,
                     reason: cause.as_str().into(),
                 })
                 .collect(),
-            grant: None,
+            grant: match &self.decision.authority {
+                Authority::Granted { grant, .. } => Some(grant.to_string()),
+                Authority::Refused { .. } => None,
+                Authority::Open => before.grant.clone(),
+            },
             last_handled_requested_at: self
                 .heard
                 .map(str::to_owned)
                 .or_else(|| before.last_handled_requested_at.clone()),
             conditions: self.conditions(&Time(now)),
         }
+    }
+
+    /// Whether no grant covers the binding: then nothing of the instance is told.
+    fn is_refused(&self) -> bool {
+        matches!(self.decision.authority, Authority::Refused { .. })
     }
 
     /// What is wanted, as far as it is known; an outage of IAM takes nothing away.
@@ -83,6 +96,7 @@ impl Report<'_> {
             })
         };
         match self.resolution {
+            _ if self.is_refused() => None,
             _ if self.leaving => as_before(),
             Resolution::NoProfile => Some(Carried::Nothing),
             Resolution::Found(target) => Some(Carried::Profile(target.profile.clone())),
@@ -91,8 +105,14 @@ impl Report<'_> {
         }
     }
 
-    fn observed(&self, moved: bool) -> Option<ObservedAssociation> {
-        let Some(view) = self.view.filter(|_| !moved) else { return self.before.observed.clone() };
+    fn observed(&self) -> Option<ObservedAssociation> {
+        let moved = self.decision.reason == Reason::RegionChanged;
+        let view = match self.decision.authority {
+            Authority::Refused { .. } => return None,
+            Authority::Granted { .. } => self.view.filter(|_| !moved),
+            Authority::Open => None,
+        };
+        let Some(view) = view else { return self.before.observed.clone() };
         view.rows.shown().map(|row| ObservedAssociation {
             profile_arn: Some(row.profile.to_string()),
             profile_id: row.profile_id.as_ref().map(ToString::to_string),
@@ -121,9 +141,9 @@ impl Report<'_> {
         told.push((
             ConditionType::Synced,
             match in_sync {
-                Some(true) => Truth::True,
-                Some(false) => Truth::False,
-                None => Truth::Unknown,
+                Some(true) if !self.is_refused() => Truth::True,
+                Some(false) if !self.is_refused() => Truth::False,
+                Some(_) | None => Truth::Unknown,
             },
         ));
         let make = |type_, truth, reason: &str, message: String| {
@@ -133,12 +153,8 @@ impl Report<'_> {
             .into_iter()
             .map(|(type_, truth)| make(type_, truth, reason.as_str(), message.clone()))
             .collect();
-        all.push(make(
-            ConditionType::Authorized,
-            Truth::Unknown,
-            "GrantsNotEnforced",
-            "this version does not enforce InstanceRoleGrants yet: every binding acts".into(),
-        ));
+        let (truth, why, words) = authorized(self.decision);
+        all.push(make(ConditionType::Authorized, truth, why, words));
         if self.desired.suspend {
             all.push(make(
                 ConditionType::Suspended,
@@ -148,6 +164,27 @@ impl Report<'_> {
             ));
         }
         all
+    }
+}
+
+/// What is told of a binding's rights.
+fn authorized(decision: &Decision) -> (Truth, &'static str, String) {
+    match &decision.authority {
+        Authority::Granted { grant, .. } => {
+            (Truth::True, "Granted", format!("grant {grant} covers this binding"))
+        }
+        Authority::Refused { .. } if decision.step == Step::Refuse => {
+            (Truth::False, decision.reason.as_str(), decision.message.clone())
+        }
+        Authority::Refused { .. } => {
+            let words = "no InstanceRoleGrant covers what this binding declares".to_owned();
+            (Truth::False, Reason::NotAuthorized.as_str(), words)
+        }
+        Authority::Open => (
+            Truth::Unknown,
+            decision.reason.as_str(),
+            "whether a grant covers this binding cannot be told before AWS has answered".to_owned(),
+        ),
     }
 }
 

@@ -15,20 +15,23 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
 
-use super::bindings::{Bindings, Interest, Key, Scope, Shard, Spot};
+use super::bindings::{Bindings, Key, News, Scope, Shard, Spot};
 use super::context::{Context, Settings};
-use super::events::Events;
+use super::events::{Events, Tale};
+use super::grants::NamespaceMeta;
 use super::kubernetes::{self, Kubernetes};
 use super::reconcile;
-use crate::api::InstanceRoleBinding;
-use crate::decide::Place;
+use crate::api::{InstanceRoleBinding, InstanceRoleGrant};
+use crate::decide::{Grant, Place};
 use crate::ec2::Cloud;
-use crate::ec2::cloud::Environment;
+use crate::ec2::cloud::{Environment, Identity};
 use crate::ids::{AccountId, InstanceId};
 use crate::telemetry::{Check, Metrics, ReconcileResult};
 
 /// How long running passes may take to end when the process is asked to stop: a write in flight is let finish.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long changes of grants and namespaces are gathered before the bindings concerned are woken again.
+const TOGETHER: Duration = Duration::from_millis(50);
 
 /// The two clients: a watch stays silent for minutes, a request must not.
 #[derive(Clone)]
@@ -58,15 +61,24 @@ pub async fn run(
     pod: Option<String>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let account = tokio::select! {
-        account = identity(&environment, &awaited.aws, &metrics) => account,
+    let Identity { account, instance } = tokio::select! {
+        identity = identity(&environment, &awaited.aws, &metrics) => identity,
         _ = stop.wait_for(|stop| *stop) => return,
     };
     let region = environment.region.clone();
     tracing::info!(%account, %region, "acting in this account; bindings without spec.region are in this Region");
+    let own_instance = settings.self_instance.clone().or(instance);
+    match &own_instance {
+        Some(instance) => {
+            tracing::info!(%instance, "running on this instance: only a grant that names it covers it")
+        }
+        None => tracing::info!(
+            "the instance that this process runs on is not known (--self-instance-id): only the tags of cluster nodes protect it"
+        ),
+    }
     metrics.max_concurrent_reconciles(usize::from(settings.concurrency));
     let (changed, changes) = mpsc::unbounded_channel();
-    let cloud = Cloud::new(environment, account, settings.share, Arc::clone(&metrics), changed);
+    let cloud = Cloud::new(environment, account.clone(), settings.share, Arc::clone(&metrics), changed);
     let scopes: Vec<Scope> = if settings.namespaces.is_empty() {
         vec![None]
     } else {
@@ -82,7 +94,11 @@ pub async fn run(
     let bindings = Arc::new(Bindings::new(shards, region));
     let kubernetes = Kubernetes::new(clients.request.clone(), Arc::clone(&metrics));
     let events = Events::new(clients.request, pod);
-    let ctx = Arc::new(Context::new(settings, Arc::clone(&bindings), cloud, kubernetes, events, metrics));
+    let ctx = Context::new(settings, Arc::clone(&bindings), own_instance, cloud, kubernetes, events, metrics);
+    let ctx = Arc::new(ctx);
+    tokio::spawn(follow_grants(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone(), account));
+    tokio::spawn(follow_namespaces(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone()));
+    tokio::spawn(wake_touched(Arc::clone(&ctx)));
     tokio::spawn(wake_changed(changes, bindings));
     tokio::spawn(give_turns(Arc::clone(&ctx)));
 
@@ -119,14 +135,14 @@ pub async fn run(
 }
 
 /// Asks AWS who we are until it answers: credentials that are not there yet are waited for.
-async fn identity(environment: &Environment, awaited: &Check, metrics: &Metrics) -> AccountId {
+async fn identity(environment: &Environment, awaited: &Check, metrics: &Arc<Metrics>) -> Identity {
     let mut pause = Duration::from_secs(1);
     let mut told = String::new();
     loop {
-        match environment.identity(metrics).await {
-            Ok(account) => {
+        match environment.identity(Arc::clone(metrics)).await {
+            Ok(identity) => {
                 awaited.met();
-                return account;
+                return identity;
             }
             Err(error) => {
                 awaited.unmet(format!("AWS does not say who we are: {error}"));
@@ -166,15 +182,12 @@ fn follow(
 ) {
     match event {
         Ok(event) => {
-            for interest in ctx.bindings.follow(scope, event) {
-                match interest {
-                    Interest::Begun(Spot { region, instance }) => {
-                        if let Some(connection) = ctx.cloud.connected(&region) {
-                            connection.fleet.track(&instance);
-                        }
-                    }
-                    Interest::Ended(Spot { region, instance }) => {
-                        if let Some(connection) = ctx.cloud.connected(&region) {
+            for news in ctx.bindings.follow(scope, event) {
+                match news {
+                    News::Crowd(namespace) if ctx.is_crowded(&namespace) => ctx.grants.touch(&namespace),
+                    News::Crowd(_) => {}
+                    News::Ended(Spot { region, instance }) => {
+                        for (_, connection) in ctx.cloud.connected_to(&region) {
                             connection.fleet.untrack(&instance);
                         }
                     }
@@ -185,20 +198,98 @@ fn follow(
                 ctx.leave_queues(&Key::of(gone));
             }
             if matches!(event, watcher::Event::InitDone) && ctx.bindings.listed(scope) {
-                awaited.met();
                 tracing::info!("watching bindings");
+                has_listed(ctx, awaited);
             }
         }
         // A watch that breaks off is taken up again by itself: what was once listed is known all the same.
         Err(error) if ctx.bindings.is_listed() => {
             tracing::debug!(%error, "a watch broke off; taking it up again")
         }
-        Err(error) => {
-            let news = awaited.unmet(format!("bindings cannot be watched: {error}"));
-            if news {
-                tracing::warn!(%error, "waiting for bindings to watch (is the API server there, are the CRDs installed, is RBAC?)");
+        Err(error) => cannot_watch("bindings", error, awaited),
+    }
+}
+
+/// Ready once bindings, grants and namespaces were listed.
+fn has_listed(ctx: &Context, awaited: &Check) {
+    if ctx.bindings.is_listed() && ctx.grants.are_known() {
+        awaited.met();
+    }
+}
+
+fn cannot_watch(what: &str, error: &watcher::Error, awaited: &Check) {
+    let news = awaited.unmet(format!("{what} cannot be watched: {error}"));
+    if news {
+        tracing::warn!(%error, "waiting for {what} to watch (is the API server there, are the CRDs installed, is RBAC?)");
+    }
+}
+
+/// Follows the grants, for ever.
+async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_account: AccountId) {
+    let watched =
+        watcher(Api::<InstanceRoleGrant>::all(client), watcher::Config::default().streaming_lists());
+    let mut events = std::pin::pin!(watched.default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                let complaint = ctx.grants.follow(&event);
+                if let watcher::Event::Apply(grant) | watcher::Event::InitApply(grant) = &event
+                    && let Some(complaint) = complaint.or_else(|| strays(grant, &own_account))
+                {
+                    complain(&ctx, grant, complaint);
+                }
+                if matches!(event, watcher::Event::InitDone) {
+                    has_listed(&ctx, &awaited);
+                }
             }
+            Err(error) if ctx.grants.are_known() => {
+                tracing::debug!(%error, "a watch broke off; taking it up again")
+            }
+            Err(error) => cannot_watch("grants", &error, &awaited),
         }
+    }
+}
+
+/// Follows names and labels of the namespaces, for ever.
+async fn follow_namespaces(client: Client, ctx: Arc<Context>, awaited: Check) {
+    let watched = watcher(Api::<NamespaceMeta>::all(client), watcher::Config::default());
+    let mut events = std::pin::pin!(watched.default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                ctx.grants.follow_namespaces(&event);
+                if matches!(event, watcher::Event::InitDone) {
+                    has_listed(&ctx, &awaited);
+                }
+            }
+            Err(error) if ctx.grants.are_known() => {
+                tracing::debug!(%error, "a watch broke off; taking it up again")
+            }
+            Err(error) => cannot_watch("namespaces", &error, &awaited),
+        }
+    }
+}
+
+/// A profile goes only onto instances of its own account (iam:PassRole cannot cross accounts), so such a grant is a mistake.
+fn strays(grant: &InstanceRoleGrant, own_account: &AccountId) -> Option<String> {
+    let read = Grant::parse(&grant.name_any(), &grant.spec).ok()?;
+    let words = "spec.instanceProfiles names profiles of another account than the one it acts in (that of spec.aws.assumeRoleArn, else the controller's): they can never be attached";
+    read.strays(own_account).then(|| words.to_owned())
+}
+
+/// Tells administrators what is wrong with a grant.
+fn complain(ctx: &Context, grant: &InstanceRoleGrant, note: String) {
+    tracing::warn!(grant = grant.name_any(), problem = note, "a grant is not as it should be");
+    let reason = "GrantMistaken";
+    ctx.events.tell(grant, Tale { warning: true, reason, action: "Read", note, profile: None });
+}
+
+/// Wakes the bindings whose rights may have changed. Changes that come together are one.
+async fn wake_touched(ctx: Arc<Context>) {
+    loop {
+        let namespaces = ctx.grants.touched().await;
+        ctx.bindings.wake_namespaces(&namespaces);
+        tokio::time::sleep(TOGETHER).await;
     }
 }
 

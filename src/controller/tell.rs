@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
 use super::context::Context;
 use super::events::Tale;
 use super::reconcile::{Known, Subject};
 use super::report::Report;
-use super::{bindings, kubernetes};
+use super::{bindings, gather, kubernetes, reconcile};
 use crate::api::binding::InstanceRoleBindingStatus;
 use crate::api::condition::{self, ConditionType};
-use crate::decide::{Cause, Decision, Phase, Reason, Resolution, Rows, Step};
+use crate::api::{InstanceRoleBinding, REQUESTED_AT};
+use crate::decide::{Cause, Decision, Desired, Phase, Reason, Resolution, Rows, Step};
 use crate::telemetry::DriftCause;
 
 /// The status that follows from what is known.
@@ -21,7 +23,7 @@ pub fn told(subject: &Subject, known: &Known) -> InstanceRoleBindingStatus {
         generation: subject.object.metadata.generation,
         desired: &subject.desired,
         resolution: &known.resolution,
-        place: &subject.connection.place,
+        place: Some(&subject.connection.place),
         view: known.observed.view.as_ref(),
         decision: &known.decision,
         heard: subject.heard.as_deref(),
@@ -41,10 +43,10 @@ pub async fn report(
     }
     let status = told(subject, known);
     if subject.object.status.as_ref() != Some(&status) {
-        alarm(ctx, subject, known);
-        let (reason, phase) = (known.decision.reason.as_str(), known.decision.step.phase());
-        tracing::debug!(reason, ?phase, "status changes");
-        subject.object = Arc::new(ctx.kubernetes.patch_status(&subject.object, &status).await?);
+        if matches!(known.decision.step, Step::Refuse | Step::Hold) {
+            drift(ctx, subject, known);
+        }
+        subject.object = write(ctx, &subject.object, &status, &known.decision).await?;
     }
     subject.status = status;
     ctx.memory.outcome_told(&subject.uid);
@@ -52,6 +54,48 @@ pub async fn report(
         measure_convergence(ctx, subject);
     }
     Ok(())
+}
+
+/// Writes the status of a binding that no grant could cover, if it says anything new.
+pub async fn unentitled(
+    ctx: &Arc<Context>,
+    object: &Arc<InstanceRoleBinding>,
+    desired: &Desired,
+    decision: &Decision,
+) -> Result<(), kubernetes::Error> {
+    let uid = object.uid().unwrap_or_default();
+    let before = reconcile::status(object, ctx, &uid);
+    let asked = gather::unheard_request(object).then(|| object.annotations().get(REQUESTED_AT)).flatten();
+    let status = Report {
+        before: &before,
+        generation: object.metadata.generation,
+        desired,
+        resolution: &Resolution::NotAsked,
+        place: None,
+        view: None,
+        decision,
+        heard: asked.map(String::as_str),
+        leaving: object.metadata.deletion_timestamp.is_some(),
+    }
+    .status(Timestamp::now());
+    if object.status.as_ref() != Some(&status) {
+        write(ctx, object, &status, decision).await?;
+        ctx.memory.outcome_told(&uid);
+    }
+    ctx.memory.at_rest(&uid);
+    Ok(())
+}
+
+async fn write(
+    ctx: &Arc<Context>,
+    object: &Arc<InstanceRoleBinding>,
+    status: &InstanceRoleBindingStatus,
+    decision: &Decision,
+) -> Result<Arc<InstanceRoleBinding>, kubernetes::Error> {
+    alarm(ctx, object, decision);
+    let (reason, phase) = (decision.reason.as_str(), decision.step.phase());
+    tracing::debug!(reason, ?phase, "status changes");
+    Ok(Arc::new(ctx.kubernetes.patch_status(object, status).await?))
 }
 
 /// A passing failure of AWS changes nothing for an object that was well: the view says when it has lasted.
@@ -98,22 +142,18 @@ pub fn drift(ctx: &Context, subject: &Subject, known: &Known) {
     tracing::info!(%instance, found = from, "drift detected");
     let profile = Some(from.to_owned());
     ctx.events.tell(
-        &subject.object,
+        &*subject.object,
         Tale { warning: true, reason: "DriftDetected", action: "Observe", note, profile },
     );
 }
 
-/// What needs a person is told as an Event when it begins; drift that is only observed, too.
-fn alarm(ctx: &Context, subject: &Subject, known: &Known) {
-    if matches!(known.decision.step, Step::Refuse | Step::Hold) {
-        drift(ctx, subject, known);
-    }
-    let Decision { step: Step::Refuse, reason, message, .. } = &known.decision else { return };
-    let conditions = subject.object.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+/// What needs a person is told as an Event when it begins.
+fn alarm(ctx: &Context, object: &InstanceRoleBinding, decision: &Decision) {
+    let Decision { step: Step::Refuse, reason, message, .. } = decision else { return };
+    let conditions = object.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     if condition::find(conditions, ConditionType::Stalled).is_none_or(|c| c.reason != reason.as_str()) {
         tracing::info!(reason = reason.as_str(), message, "a person is needed");
         let (reason, note) = (reason.as_str(), message.clone());
-        ctx.events
-            .tell(&subject.object, Tale { warning: true, reason, action: "Reconcile", note, profile: None });
+        ctx.events.tell(object, Tale { warning: true, reason, action: "Reconcile", note, profile: None });
     }
 }

@@ -4,10 +4,11 @@ use jiff::Timestamp;
 
 use super::trouble::TroubleKind;
 use super::{
-    ASSOCIATING, Association, AssociationState, Case, Cause, Decision, Evidence, Grade, Instance,
+    ASSOCIATING, Association, AssociationState, Case, Cause, Claim, Decision, Evidence, Grade, Instance,
     InstanceState, PROPAGATION, ProfileRef, Reason, Resolution, Rows, STUCK, Step, Target, View, Write,
 };
 use crate::api::binding::{AdoptionPolicy, Mode, Operation, WhenStopped};
+use crate::ids::ProfileArn;
 
 /// The two states in which EC2 lets an association be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +70,25 @@ fn unresolved_profile(case: &Case<'_>, resolution: &Resolution, now: Timestamp) 
         }),
         Resolution::Denied(words) => Decision::refuse(Reason::AccessDenied, words.clone()),
         Resolution::Unavailable(words) => Decision::wait(Reason::AWSUnavailable, words.clone()),
-        Resolution::Missing { told, since } if now.duration_since(*since) < PROPAGATION => {
+        Resolution::Missing { told, since, really: None } if now.duration_since(*since) < PROPAGATION => {
             Decision::wait(Reason::ProfileNotFound, told.clone())
         }
-        Resolution::Missing { told, .. } => Decision::refuse(Reason::ProfileNotFound, told.clone()),
+        Resolution::Missing { told, really: None, .. } => {
+            Decision::refuse(Reason::ProfileNotFound, told.clone())
+        }
+        Resolution::Missing { told, really: Some(other), .. } => {
+            let known = case.rights.may_know(&ProfileRef::Arn(other.clone()));
+            let hint = if known { format!("; it has {other}") } else { String::new() };
+            Decision::refuse(Reason::ProfileNotFound, format!("{told}{hint}"))
+        }
         Resolution::Ambiguous(profiles) => {
-            let names: Vec<&str> = profiles.iter().map(|p| p.name()).collect();
+            let known = |arn: &&ProfileArn| case.rights.may_know(&ProfileRef::Arn((*arn).clone()));
+            let names: Vec<&str> = profiles.iter().filter(known).map(|p| p.name()).collect();
             Decision::refuse(
                 Reason::RoleAmbiguous,
                 format!(
                     "the role is in {} instance profiles ({}): name the one that is meant by spec.instanceProfile.name or arn",
-                    names.len(),
+                    profiles.len(),
                     names.join(", ")
                 ),
             )
@@ -273,6 +282,9 @@ fn change(case: &Case<'_>, cause: Cause, write: impl FnOnce(Power) -> Result<Wri
         Ok(next) => next,
         Err(decision) => return decision.differs(),
     };
+    if let Some(what) = case.rights.protection(Claim::of(&next, false), instance) {
+        return super::rights::protected(case, &what);
+    }
     let mut plan = vec![(next.operation(), cause)];
     if let Write::Disassociate { then: Some(_), .. } = next {
         plan.push((Operation::AssociateIamInstanceProfile, cause));

@@ -75,6 +75,11 @@ impl Desired {
         }
     }
 
+    /// Whether only IAM can tell which profile is meant.
+    pub fn needs_iam(&self) -> bool {
+        matches!(self.declared, Declared::Name(_) | Declared::Role(_))
+    }
+
     /// Whether deletion may have work to do, so that it needs the finalizer.
     pub fn deletion_has_work(&self) -> bool {
         self.writes()
@@ -174,6 +179,8 @@ pub enum Resolution {
     Missing {
         /// What is missing, and what to do.
         told: String,
+        /// What IAM has under that name in another letter case or on another path: told only to who may have it.
+        really: Option<ProfileArn>,
         /// When it was first found missing.
         since: Timestamp,
     },

@@ -28,10 +28,12 @@
 pub mod conflict;
 mod converge;
 pub mod desired;
+pub mod grant;
 pub mod history;
 pub mod observed;
 pub mod reason;
 mod release;
+pub mod rights;
 #[cfg(test)]
 mod tests;
 pub mod trouble;
@@ -40,11 +42,13 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use self::conflict::{Standing, Successor};
 pub use self::desired::{Declared, Desired, Place, ProfileRef, Resolution, Target};
+pub use self::grant::{AssumedRole, Claim, Credentials, Grant};
 pub use self::history::{Carried, History, PastChange};
 pub use self::observed::{
-    Association, AssociationState, Grade, Instance, InstanceState, Observed, Rows, View,
+    Association, AssociationState, Grade, Instance, InstanceState, Observed, Rows, Tags, View,
 };
 pub use self::reason::{Cadence, Phase, Reason};
+pub use self::rights::{Authority, Lack, Rights, without_rights};
 pub use self::trouble::{Trouble, TroubleKind};
 use crate::api::binding::Operation;
 use crate::ids::AssociationId;
@@ -68,6 +72,8 @@ pub struct Case<'a> {
     pub resolution: &'a Resolution,
     /// Where the controller looks and acts for this binding.
     pub place: &'a Place,
+    /// What the grants let it do.
+    pub rights: &'a Rights,
     /// What earlier passes noted.
     pub history: &'a History,
     /// What EC2 shows.
@@ -106,6 +112,8 @@ pub struct Decision {
     pub plan: Vec<(Operation, Cause)>,
     /// Whether the instance agrees with what is declared, where that is known.
     pub in_sync: Option<bool>,
+    /// Whether a grant covers the binding: without one nothing of the instance is told.
+    pub authority: Authority,
 }
 
 /// The step itself: at most one EC2 write.
@@ -246,6 +254,19 @@ pub enum Farewell {
     Forced,
 }
 
+impl Farewell {
+    /// The reason of the Event, and the metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "Done",
+            Self::LeftInPlace => "LeftInPlace",
+            Self::NotRestored => "NotRestored",
+            Self::HandedOver => "HandedOver",
+            Self::Forced => "ForceReleased",
+        }
+    }
+}
+
 impl Decision {
     fn new(step: Step, reason: Reason, message: impl Into<String>) -> Self {
         let in_sync = match step {
@@ -253,7 +274,8 @@ impl Decision {
             Step::Write(_) => Some(false),
             Step::Wait | Step::Refuse | Step::Hold | Step::Look(_) | Step::Release(_) => None,
         };
-        Self { step, reason, message: message.into(), plan: Vec::new(), in_sync }
+        let authority = Authority::default();
+        Self { step, reason, message: message.into(), plan: Vec::new(), in_sync, authority }
     }
 
     fn wait(reason: Reason, message: impl Into<String>) -> Self {
@@ -273,6 +295,14 @@ impl Decision {
         self
     }
 
+    /// With what is known of the binding's rights, unless the decision itself says more.
+    pub(crate) fn with(mut self, authority: Authority) -> Self {
+        if self.authority == Authority::Open {
+            self.authority = authority;
+        }
+        self
+    }
+
     fn planning(mut self, plan: Vec<(Operation, Cause)>) -> Self {
         self.plan = plan;
         self.in_sync = Some(false);
@@ -283,21 +313,32 @@ impl Decision {
 /// The next step for one binding. Same inputs, same answer; time comes in as an argument.
 pub fn decide(case: &Case<'_>, now: Timestamp) -> Decision {
     if let Some(leaving) = case.leaving
-        && let Some(farewell) = release::without_a_look(case, leaving)
+        && let Some(farewell) = release::without_asking(case.desired, leaving)
     {
         return farewell;
     }
-    if let Some(decision) = moved(case) {
-        return decision;
+    let seen = case.observed.seen.as_ref();
+    let authority = case.rights.covers(&case.desired.declared, case.resolution, seen);
+    if let Some(decision) = moved(case)
+        && !matches!(authority, Authority::Refused { .. })
+    {
+        return decision.with(authority);
     }
-    let decision = match case.leaving {
-        Some(leaving) => release::release(case, leaving, now),
-        None => match conflict::lost(case) {
-            Some(decision) => decision,
-            None => converge::converge(case, now),
-        },
+    match case.leaving {
+        Some(leaving) => rights::gate(case, trouble::temper(case, release::release(case, leaving, now), now)),
+        None => live(case, now),
+    }
+}
+
+fn live(case: &Case<'_>, now: Timestamp) -> Decision {
+    let (authority, decision) = match rights::uncovered(case) {
+        Ok(granted) => {
+            let decision = conflict::lost(case).unwrap_or_else(|| converge::converge(case, now));
+            (granted, trouble::temper(case, decision, now))
+        }
+        Err(decision) => (decision.authority.clone(), decision),
     };
-    trouble::rescue(case, trouble::temper(case, decision, now), now)
+    rights::gate(case, trouble::rescue(case, decision, now)).with(authority)
 }
 
 /// A controller with another Region or account knows nothing of the instance and concludes nothing.

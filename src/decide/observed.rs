@@ -1,6 +1,8 @@
 //! What EC2 shows of one instance, and how much may be concluded from it.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -192,7 +194,29 @@ impl fmt::Display for InstanceState {
     }
 }
 
-/// What a fresh look at the instance itself showed.
+/// An instance's tags.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tags(Arc<BTreeMap<Box<str>, Box<str>>>);
+
+impl Tags {
+    /// Whether there is a tag with exactly this value.
+    pub fn has(&self, key: &str, value: &str) -> bool {
+        self.0.get(key).is_some_and(|carried| **carried == *value)
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|key| &**key)
+    }
+}
+
+impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Tags {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(tags: I) -> Self {
+        Self(Arc::new(tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect()))
+    }
+}
+
+/// What a look at the instance itself showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instance {
     /// EC2 lists no such instance.
@@ -205,6 +229,8 @@ pub enum Instance {
         state: InstanceState,
         /// Whether an AWS service manages it (`Operator.Managed`), so that nobody may change its profile.
         managed: bool,
+        /// Its tags.
+        tags: Tags,
     },
 }
 
@@ -215,4 +241,6 @@ pub struct Observed {
     pub view: Option<View>,
     /// The instance itself; absent unless looked at within the last five seconds.
     pub instance: Option<Instance>,
+    /// The instance as it was last looked at, however long ago: enough to tell by, never to write by.
+    pub seen: Option<Instance>,
 }

@@ -61,6 +61,8 @@ pub enum Reason {
     Suspended,
     /// The binding only observes.
     ObserveOnly,
+    /// The AWS role that the grant names cannot be assumed.
+    RoleNotAssumable,
     /// The controller runs with another Region or account than the binding was carried out with.
     RegionChanged,
 }
@@ -92,7 +94,7 @@ const SLOWLY: Cadence = poll(15, 30 * 60);
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Associated,
         Self::Disassociated,
         Self::Associating,
@@ -120,6 +122,7 @@ impl Reason {
         Self::AWSUnavailable,
         Self::Suspended,
         Self::ObserveOnly,
+        Self::RoleNotAssumable,
         Self::RegionChanged,
     ];
 
@@ -159,6 +162,7 @@ impl Reason {
             | Self::AWSUnavailable
             | Self::Suspended
             | Self::ObserveOnly
+            | Self::RoleNotAssumable
             | Self::RegionChanged => (true, true, true),
         };
         Evidence { associations, instance, profile }
@@ -229,8 +233,8 @@ impl Reason {
             Self::InstanceProtected => (
                 "InstanceProtected",
                 SLOWLY,
-                "The instance is managed by an AWS service, which allows nobody to change its profile.",
-                "Delete the binding, and set the role where the managing service takes it from (for EKS Auto Mode, the node class).",
+                "The instance is managed by an AWS service, which allows nobody to change its profile; or it is a node of a cluster, or the controller's own, and no grant names it by id.",
+                "Delete the binding, and set the role where the managing service or the node group takes it from. If a node is really meant, ask an administrator for a grant that names its id in spec.instances.ids.",
             ),
             Self::WaitingForRunning => (
                 "WaitingForRunning",
@@ -283,14 +287,14 @@ impl Reason {
             Self::Conflict => (
                 "Conflict",
                 Listing,
-                "An older binding declares the same instance; this one writes nothing.",
-                "Delete one of the two. When the other one goes, this one takes over without a gap.",
+                "An older binding declares the same instance, so this one writes nothing; or the grants that cover it name different AWS roles.",
+                "Delete one of the two bindings; when the other one goes, this one takes over without a gap. Grants: have them name the same role, or narrow one of them.",
             ),
             Self::NotAuthorized => (
                 "NotAuthorized",
                 Listing,
-                "No InstanceRoleGrant covers this namespace, profile and instance.",
-                "Ask an administrator for a grant.",
+                "No InstanceRoleGrant covers this namespace, profile and instance. Nothing is told of the instance, not even whether it is there; what it carries stays as it is.",
+                "Ask an administrator for a grant, or for a wider one.",
             ),
             Self::AccessDenied => (
                 "AccessDenied",
@@ -333,6 +337,12 @@ impl Reason {
                 Listing,
                 "The binding only observes (spec.mode, --default-mode or --dry-run), and the instance differs.",
                 "Set spec.mode to Enforce to have the change made.",
+            ),
+            Self::RoleNotAssumable => (
+                "RoleNotAssumable",
+                SLOWLY,
+                "The AWS role that the grant names in spec.aws cannot be assumed by the controller.",
+                "Let the controller's role assume it: in its trust policy (with the grant's externalId, if it names one) and by sts:AssumeRole in the controller's own policy (deploy/iam).",
             ),
             Self::RegionChanged => (
                 "RegionChanged",

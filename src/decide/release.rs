@@ -2,6 +2,7 @@
 //!
 //! | policy | rows | step |
 //! |---|---|---|
+//! | any, without a grant now | any | Release, and say that it was left |
 //! | any | a successor is about to take over (≤ 2 min) | Wait |
 //! | Retain, or the binding never writes | any | Release |
 //! | Detach | carries `desired` or the newest `to` | Disassociate |
@@ -15,8 +16,9 @@ use jiff::Timestamp;
 use super::converge::{Power, disassociate, replace, writable};
 use super::trouble::{brought, under_way};
 use super::{
-    Association, Carried, Case, Cause, Decision, Evidence, Farewell, Grade, HAND_OVER, Instance,
-    InstanceState, Leaving, PROPAGATION, ProfileRef, Reason, Rows, Step, Successor, TroubleKind, Write,
+    Association, Authority, Carried, Case, Cause, Claim, Decision, Desired, Evidence, Farewell, Grade,
+    HAND_OVER, Instance, InstanceState, Leaving, PROPAGATION, ProfileRef, Reason, Rows, Step, Successor,
+    TroubleKind, Write,
 };
 use crate::api::binding::{DeletionPolicy, Operation};
 
@@ -24,8 +26,16 @@ fn farewell(how: Farewell, message: impl Into<String>) -> Decision {
     Decision::new(Step::Release(how), Reason::Disassociated, message)
 }
 
-/// What needs no look at EC2, and so holds even where the controller looks elsewhere.
-pub(super) fn without_a_look(case: &Case<'_>, leaving: &Leaving) -> Option<Decision> {
+/// Without a right to it the instance is left as it is; the words tell nothing of it, not even whether it is there.
+pub(super) fn left_alone() -> Decision {
+    farewell(
+        Farewell::LeftInPlace,
+        "no InstanceRoleGrant lets this binding change the instance any more, so it is left as it is",
+    )
+}
+
+/// What needs no question to AWS, and so holds whatever the rights and wherever the controller looks.
+pub(super) fn without_asking(desired: &Desired, leaving: &Leaving) -> Option<Decision> {
     if !leaving.has_finalizer {
         return Some(farewell(Farewell::Done, "nothing to do"));
     }
@@ -35,13 +45,30 @@ pub(super) fn without_a_look(case: &Case<'_>, leaving: &Leaving) -> Option<Decis
             "released as the annotation asks; the instance keeps what it carries",
         ));
     }
-    if !case.desired.writes() || case.desired.deletion == DeletionPolicy::Retain {
+    if !desired.writes() || desired.deletion == DeletionPolicy::Retain {
         return Some(farewell(Farewell::Done, "the instance keeps what it carries"));
     }
     None
 }
 
 pub(super) fn release(case: &Case<'_>, leaving: &Leaving, now: Timestamp) -> Decision {
+    let authority = match (case.rights.reach(case.observed.seen.as_ref()), &case.observed.instance) {
+        (granted @ Authority::Granted { .. }, _) => granted,
+        (Authority::Refused { by_tag: false }, _) | (Authority::Refused { .. }, Some(_)) => {
+            return left_alone();
+        }
+        (Authority::Refused { .. } | Authority::Open, _) => {
+            return Decision::look(Evidence {
+                associations: case.observed.view.is_none(),
+                instance: true,
+                profile: false,
+            });
+        }
+    };
+    by_policy(case, leaving, now).with(authority)
+}
+
+fn by_policy(case: &Case<'_>, leaving: &Leaving, now: Timestamp) -> Decision {
     match leaving.successor {
         Some(Successor::Done) => {
             return farewell(Farewell::HandedOver, "another binding has taken over the instance");
@@ -130,7 +157,9 @@ fn restore_to_bare(case: &Case<'_>, previous: &Carried, grade: Grade, now: Times
     let halfway = case.history.detached().is_some();
     match previous {
         Carried::Profile(profile) if halfway && !is_gone(case, now) => {
-            change(case, |_| Write::Associate { profile: profile.clone() })
+            restoring(case, "the instance is left without a profile", |_| Write::Associate {
+                profile: profile.clone(),
+            })
         }
         Carried::Profile(_) | Carried::Nothing if grade == Grade::Unsettled => settling(),
         Carried::Nothing => farewell(Farewell::Done, "the instance carries no instance profile, as before"),
@@ -157,7 +186,7 @@ fn restore_over(
     let ours = case.history.changes.iter().filter_map(|c| c.to.profile()).any(|p| p.is_carried_by(row));
     let gone = previous.profile().filter(|_| is_gone(case, now));
     if ours && !as_before && gone.is_none() {
-        return change(case, |power| match (previous, power) {
+        return restoring(case, &format!("left {there} in place"), |power| match (previous, power) {
             (Carried::Nothing, _) => disassociate(row, None),
             (Carried::Profile(profile), Power::Running) => replace(row, profile),
             (Carried::Profile(profile), Power::Stopped) => Write::Disassociate {
@@ -187,6 +216,19 @@ fn is_gone(case: &Case<'_>, now: Timestamp) -> bool {
         let since = case.leaving.map_or(t.since, |leaving| leaving.since.max(t.since));
         now.duration_since(since) >= PROPAGATION
     })
+}
+
+/// A change that only a grant as it is now lets happen: what status recorded is a note, not a right.
+fn restoring(case: &Case<'_>, otherwise: &str, write: impl FnOnce(Power) -> Write) -> Decision {
+    let decision = change(case, write);
+    let Step::Write(write) = &decision.step else { return decision };
+    match case.rights.authority(Claim::of(write, true), case.observed.instance.as_ref()) {
+        Authority::Granted { .. } => decision,
+        Authority::Refused { .. } | Authority::Open => farewell(
+            Farewell::NotRestored,
+            format!("{otherwise}: no InstanceRoleGrant covers bringing back what was there before"),
+        ),
+    }
 }
 
 fn change(case: &Case<'_>, write: impl FnOnce(Power) -> Write) -> Decision {

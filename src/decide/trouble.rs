@@ -4,7 +4,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Carried, Case, Cause, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows, Step, Write};
+use super::{
+    Authority, Carried, Case, Cause, Claim, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows, Step,
+    Write,
+};
 
 /// What failed, sorted by what to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub enum TroubleKind {
     Denied(String),
     /// AWS does not accept the credentials, or there are none.
     Credentials(String),
+    /// The role that the grant names cannot be assumed; the words name it.
+    Role(String),
     /// Nobody may change this instance's profile.
     Protected(String),
     /// EC2 throttled the write.
@@ -52,7 +57,9 @@ impl TroubleKind {
             Self::ProfileInvalid | Self::OutcomeUnknown(_) | Self::Unavailable(_) => (2, 60),
             Self::Throttled => (1, 60),
             Self::Credentials(_) => (5, 60),
-            Self::Denied(_) | Self::Protected(_) | Self::Unchanged | Self::Unexpected(_) => (15, 30 * 60),
+            Self::Denied(_) | Self::Role(_) | Self::Protected(_) | Self::Unchanged | Self::Unexpected(_) => {
+                (15, 30 * 60)
+            }
         };
         let doubled = 1_i64.checked_shl(count.saturating_sub(1).min(20)).unwrap_or(i64::MAX);
         SignedDuration::from_secs(doubled.saturating_mul(first).min(most))
@@ -83,6 +90,7 @@ fn concerns(kind: &TroubleKind, write: &Write) -> bool {
         TroubleKind::Unchanged => matches!(write, Write::Replace { from, profile, .. } if from == profile),
         TroubleKind::Denied(_)
         | TroubleKind::Credentials(_)
+        | TroubleKind::Role(_)
         | TroubleKind::Protected(_)
         | TroubleKind::Throttled
         | TroubleKind::Overtaken
@@ -120,6 +128,7 @@ fn told(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -> De
         ),
         TroubleKind::Denied(words) => Decision::refuse(Reason::AccessDenied, format!("{words}{stranded}")),
         TroubleKind::Credentials(words) => Decision::refuse(Reason::CredentialsUnavailable, words.clone()),
+        TroubleKind::Role(words) => Decision::refuse(Reason::RoleNotAssumable, words.clone()),
         TroubleKind::Protected(words) => Decision::refuse(Reason::InstanceProtected, words.clone()),
         TroubleKind::Throttled => Decision::wait(
             Reason::Throttled,
@@ -181,8 +190,10 @@ fn put_back(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -
         TroubleKind::ProfileInvalid => now.duration_since(trouble.since) >= PROPAGATION,
         _ => false,
     };
-    let before =
-        case.history.swapped_out().filter(|before| Carried::Profile((*before).clone()) != write.to())?;
+    let before = case
+        .history
+        .swapped_out()
+        .filter(|before| Carried::Profile((*before).clone()) != write.to() && may_return(case, before))?;
     if !for_good {
         return None;
     }
@@ -207,26 +218,34 @@ fn put_back(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -
     })
 }
 
+/// Whether a grant covers bringing a profile back. Where that cannot be told yet, the look that the write needs tells.
+fn may_return(case: &Case<'_>, profile: &ProfileRef) -> bool {
+    let seen = case.observed.instance.as_ref().or(case.observed.seen.as_ref());
+    !matches!(case.rights.authority(Claim::Attach(profile), seen), Authority::Refused { .. })
+}
+
 /// The same where IAM says between the halves that the declared profile is gone or holds no role: there is no write
 /// that could fail, but the instance stands without a profile all the same.
 pub(super) fn rescue(case: &Case<'_>, decision: Decision, now: Timestamp) -> Decision {
     let bare = case.observed.view.as_ref().is_some_and(|v| v.rows == Rows::Bare);
     let unfit = matches!(
         decision.reason,
-        Reason::ProfileNotFound | Reason::ProfileWithoutRole | Reason::RoleAmbiguous
+        Reason::ProfileNotFound | Reason::ProfileWithoutRole | Reason::RoleAmbiguous | Reason::NotAuthorized
     );
     let (Some(before), Step::Refuse, true) = (case.history.swapped_out(), &decision.step, bare && unfit)
     else {
         return decision;
     };
-    if case.leaving.is_some() || case.resolution.is_found_as(before) {
+    let unknown = decision.reason == Reason::NotAuthorized && !may_return(case, before);
+    if case.leaving.is_some() || case.resolution.is_found_as(before) || unknown {
         return decision;
     }
+    let may_return = may_return(case, before);
     let held_off = case.trouble.is_some_and(|t| now < t.retry_at);
     let Some(instance) = &case.observed.instance else {
         return Decision::look(Evidence { instance: true, ..Evidence::default() });
     };
-    if held_off || super::converge::writable(case, instance).is_err() {
+    if held_off || !may_return || super::converge::writable(case, instance).is_err() {
         return Decision {
             message: format!("{}; the instance has no profile now", decision.message),
             ..decision
@@ -246,6 +265,7 @@ pub fn unseen(kind: &TroubleKind) -> Decision {
     match kind {
         TroubleKind::Denied(words) => Decision::refuse(Reason::AccessDenied, words.clone()),
         TroubleKind::Credentials(words) => Decision::refuse(Reason::CredentialsUnavailable, words.clone()),
+        TroubleKind::Role(words) => Decision::refuse(Reason::RoleNotAssumable, words.clone()),
         TroubleKind::Protected(words) => Decision::refuse(Reason::InstanceProtected, words.clone()),
         TroubleKind::Throttled => Decision::wait(
             Reason::Throttled,

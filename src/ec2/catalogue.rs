@@ -4,17 +4,16 @@
 //! The reads are optional: where they are denied, a profile is known by what the user wrote alone.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::budget::{Bucket, Limit};
-use super::client::measured;
+use super::client::Caller;
 use super::error::{Error, Meaning};
 use crate::decide::{Declared, ProfileRef, Resolution, Target};
 use crate::ids::{AccountId, ProfileArn, ProfileId, RoleName};
-use crate::telemetry::Metrics;
 
 /// How often the listing is made at most.
 pub const LISTING: Duration = Duration::from_secs(60);
@@ -72,6 +71,7 @@ struct Known {
     answers: HashMap<Declared, Answer>,
     listed: Option<Instant>,
     denied: bool,
+    version: u64,
 }
 
 /// The instance profiles of one account.
@@ -79,7 +79,7 @@ struct Known {
 pub struct Catalogue {
     sdk: aws_sdk_iam::Client,
     account: AccountId,
-    metrics: Arc<Metrics>,
+    caller: Caller,
     known: Mutex<Known>,
     /// Held while listing, so that those who come at the same time share one.
     listing: tokio::sync::Mutex<()>,
@@ -88,12 +88,12 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// An empty catalogue of `account`.
-    pub fn new(sdk: aws_sdk_iam::Client, account: AccountId, metrics: Arc<Metrics>) -> Self {
+    pub fn new(sdk: aws_sdk_iam::Client, account: AccountId, caller: Caller) -> Self {
         let singles = tokio::sync::Mutex::new(Bucket::new(SINGLES, Instant::now()));
         Self {
             sdk,
             account,
-            metrics,
+            caller,
             known: Mutex::default(),
             listing: tokio::sync::Mutex::default(),
             singles,
@@ -113,16 +113,20 @@ impl Catalogue {
                 "{arn} belongs to another account than {}, whose instances can carry only its own profiles",
                 self.account
             );
-            return Resolution::Missing { told, since: Timestamp::UNIX_EPOCH };
+            return Resolution::Missing { told, really: None, since: Timestamp::UNIX_EPOCH };
         }
         let known = self.known();
         match known.find(declared) {
             Found::One(profile) => Resolution::Found(profile.target()),
             Found::Several(arns) => Resolution::Ambiguous(arns),
-            Found::Other(told) => Resolution::Missing { told, since: Timestamp::UNIX_EPOCH },
+            Found::Other(arn) => Resolution::Missing {
+                told: missing(declared, &self.account),
+                really: Some(arn),
+                since: Timestamp::UNIX_EPOCH,
+            },
             Found::No => match known.answers.get(declared) {
                 Some(Answer::Missing { told, since }) => {
-                    Resolution::Missing { told: told.clone(), since: *since }
+                    Resolution::Missing { told: told.clone(), really: None, since: *since }
                 }
                 Some(Answer::Denied) => unread(declared),
                 None => Resolution::NotAsked,
@@ -152,6 +156,7 @@ impl Catalogue {
             Declared::Role(role) => self.of_role(role).await,
         };
         let mut known = self.known();
+        known.version += 1;
         match found {
             Ok(profiles) => {
                 known.forget(declared, began);
@@ -190,6 +195,7 @@ impl Catalogue {
         let result = self.list().await;
         let mut known = self.known();
         known.listed = Some(Instant::now());
+        known.version += 1;
         match result {
             Ok((profiles, began)) => {
                 known.denied = false;
@@ -223,12 +229,8 @@ impl Catalogue {
         let as_of = Timestamp::now();
         let (mut all, mut marker) = (Vec::new(), None);
         loop {
-            let page = measured(
-                &self.metrics,
-                OP,
-                self.sdk.list_instance_profiles().max_items(PAGE).set_marker(marker).send(),
-            )
-            .await?;
+            let call = self.sdk.list_instance_profiles().max_items(PAGE).set_marker(marker);
+            let page = self.caller.call(OP, call.send()).await?;
             all.extend(page.instance_profiles().iter().filter_map(|p| read(p, as_of)));
             marker = page.marker().map(str::to_owned);
             if !page.is_truncated() || marker.is_none() {
@@ -239,13 +241,8 @@ impl Catalogue {
 
     async fn get(&self, name: &str) -> Result<Option<Profile>, Error> {
         let as_of = Timestamp::now();
-        match measured(
-            &self.metrics,
-            "GetInstanceProfile",
-            self.sdk.get_instance_profile().instance_profile_name(name).send(),
-        )
-        .await
-        {
+        let call = self.sdk.get_instance_profile().instance_profile_name(name);
+        match self.caller.call("GetInstanceProfile", call.send()).await {
             Ok(reply) => Ok(reply.instance_profile().and_then(|p| read(p, as_of))),
             Err(error) if error.meaning() == Meaning::NoSuchEntity => Ok(None),
             Err(error) => Err(error),
@@ -258,7 +255,7 @@ impl Catalogue {
         let (mut all, mut marker) = (Vec::new(), None);
         loop {
             let call = self.sdk.list_instance_profiles_for_role().role_name(role.as_str()).set_marker(marker);
-            match measured(&self.metrics, OP, call.send()).await {
+            match self.caller.call(OP, call.send()).await {
                 Ok(page) => {
                     all.extend(page.instance_profiles().iter().filter_map(|p| read(p, as_of)));
                     marker = page.marker().map(str::to_owned);
@@ -272,6 +269,11 @@ impl Catalogue {
         }
     }
 
+    /// Another number whenever something was learned.
+    pub fn version(&self) -> u64 {
+        self.known().version
+    }
+
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -280,8 +282,8 @@ impl Catalogue {
 enum Found<'a> {
     One(&'a Profile),
     Several(Vec<ProfileArn>),
-    /// There is something else under that name; in words.
-    Other(String),
+    /// This one is under that name in another letter case, or on another path.
+    Other(ProfileArn),
     No,
 }
 
@@ -291,15 +293,12 @@ impl Known {
             Declared::NoProfile => Found::No,
             Declared::Name(name) => match self.profiles.get(&name.as_str().to_lowercase()) {
                 Some(profile) if profile.arn.name() == name.as_str() => Found::One(profile),
-                Some(profile) => Found::Other(format!(
-                    "IAM has no instance profile {name}, but {} (letter case matters)",
-                    profile.arn.name()
-                )),
+                Some(profile) => Found::Other(profile.arn.clone()),
                 None => Found::No,
             },
             Declared::Arn(arn) => match self.profiles.get(&arn.name().to_lowercase()) {
                 Some(profile) if profile.arn == *arn => Found::One(profile),
-                Some(profile) => Found::Other(format!("IAM has no {arn}, but {}", profile.arn)),
+                Some(profile) => Found::Other(profile.arn.clone()),
                 None => Found::No,
             },
             Declared::Role(role) => {

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use super::budget::{Bucket, Limit};
 use super::error::{Error, Meaning};
 use crate::decide::{Association, AssociationState, Instance, ProfileRef};
-use crate::ids::{AssociationId, InstanceId, ProfileArn, ProfileId};
+use crate::ids::{AssociationId, InstanceId, ProfileArn, ProfileId, RoleArn};
 use crate::telemetry::{Metrics, labels};
 
 /// EC2 takes at most so many values in a filter (`aws-semantics` 1.2, second-hand).
@@ -42,8 +42,32 @@ pub struct Reply {
 #[derive(Debug, Clone)]
 pub struct Ec2 {
     sdk: aws_sdk_ec2::Client,
-    metrics: Arc<Metrics>,
-    reads: Arc<[Mutex<Bucket>; 2]>,
+    caller: Caller,
+    reads: Arc<Reads>,
+}
+
+/// The budgets of the read operations: EC2 keeps them per account and Region, whoever calls.
+#[derive(Debug)]
+pub struct Reads {
+    associations: Mutex<Bucket>,
+    instances: Mutex<Bucket>,
+}
+
+impl Reads {
+    /// Full budgets of this size each.
+    pub fn new(limit: Limit) -> Self {
+        let bucket = || Mutex::new(Bucket::new(limit, Instant::now()));
+        Self { associations: bucket(), instances: bucket() }
+    }
+}
+
+/// Makes calls: counts and measures them, and gives their errors a meaning.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Where calls are counted.
+    pub metrics: Arc<Metrics>,
+    /// The role that is assumed for them; none: the controller's own credentials.
+    pub role: Option<RoleArn>,
 }
 
 /// A read operation of EC2; each has a budget of its own.
@@ -69,10 +93,9 @@ impl Read {
 pub struct ReadToken(());
 
 impl Ec2 {
-    /// Wraps an SDK client; `reads` is the budget of each read operation.
-    pub fn new(sdk: aws_sdk_ec2::Client, metrics: Arc<Metrics>, reads: Limit) -> Self {
-        let bucket = || Mutex::new(Bucket::new(reads, Instant::now()));
-        Self { sdk, metrics, reads: Arc::new([bucket(), bucket()]) }
+    /// Wraps an SDK client.
+    pub fn new(sdk: aws_sdk_ec2::Client, caller: Caller, reads: Arc<Reads>) -> Self {
+        Self { sdk, caller, reads }
     }
 
     /// Waits for the right to make one call.
@@ -87,10 +110,9 @@ impl Ec2 {
     }
 
     fn bucket(&self, read: Read) -> &Mutex<Bucket> {
-        let [associations, instances] = &*self.reads;
         match read {
-            Read::Associations => associations,
-            Read::Instances => instances,
+            Read::Associations => &self.reads.associations,
+            Read::Instances => &self.reads.instances,
         }
     }
 
@@ -146,7 +168,9 @@ impl Ec2 {
                 };
                 let state = instance.state().and_then(|s| s.name()).map_or("", |name| name.as_str()).into();
                 let managed = instance.operator().and_then(|o| o.managed()).unwrap_or(false);
-                found.insert(id, Instance::Present { state, managed });
+                let tags = instance.tags().iter();
+                let tags = tags.filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+                found.insert(id, Instance::Present { state, managed, tags: tags.collect() });
             }
             next = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
             if next.is_none() {
@@ -163,7 +187,7 @@ impl Ec2 {
             .associate_iam_instance_profile()
             .instance_id(instance.as_str())
             .iam_instance_profile(specified(profile));
-        let reply = measured(&self.metrics, "AssociateIamInstanceProfile", call.send()).await?;
+        let reply = self.caller.call("AssociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
@@ -174,14 +198,14 @@ impl Ec2 {
             .replace_iam_instance_profile_association()
             .association_id(association.as_str())
             .iam_instance_profile(specified(profile));
-        let reply = measured(&self.metrics, "ReplaceIamInstanceProfileAssociation", call.send()).await?;
+        let reply = self.caller.call("ReplaceIamInstanceProfileAssociation", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
     /// Takes a profile off.
     pub async fn disassociate(&self, association: &AssociationId) -> Result<Reply, Error> {
         let call = self.sdk.disassociate_iam_instance_profile().association_id(association.as_str());
-        let reply = measured(&self.metrics, "DisassociateIamInstanceProfile", call.send()).await?;
+        let reply = self.caller.call("DisassociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
@@ -202,7 +226,7 @@ impl Ec2 {
                     *request.body_mut() = SdkBody::from(form);
                 }
             });
-        match measured(&self.metrics, "AssociateIamInstanceProfile", call.send()).await {
+        match self.caller.call("AssociateIamInstanceProfile", call.send()).await {
             Err(error) if error.meaning() == Meaning::DryRunPassed => Ok(()),
             Err(error) => Err(error),
             Ok(_) => Ok(()),
@@ -217,7 +241,7 @@ impl Ec2 {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let result = measured(&self.metrics, read.name(), call).await;
+        let result = self.caller.call(read.name(), call).await;
         if result.as_ref().is_err_and(|error| error.meaning() == Meaning::Throttled) {
             self.bucket(read).lock().await.throttled(Instant::now());
         }
@@ -225,26 +249,28 @@ impl Ec2 {
     }
 }
 
-/// Makes a call, counts and measures it, and gives its error a meaning.
-pub(super) async fn measured<T, E>(
-    metrics: &Metrics,
-    operation: &'static str,
-    call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-) -> Result<T, Error>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    let began = Instant::now();
-    let result = call.await.map_err(|error| Error::from_sdk(operation, &error));
-    let code = result.as_ref().err().map_or(labels::OK, Error::code);
-    metrics.aws_request(operation, code, began.elapsed().as_secs_f64());
-    if let Err(error) = &result {
-        if error.meaning() == Meaning::Throttled {
-            metrics.throttled(operation);
+impl Caller {
+    /// Makes a call, counts and measures it, and gives its error a meaning.
+    pub(super) async fn call<T, E>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Error>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let began = Instant::now();
+        let result = call.await.map_err(|error| Error::from_sdk(operation, self.role.as_ref(), &error));
+        let code = result.as_ref().err().map_or(labels::OK, Error::code);
+        self.metrics.aws_request(operation, code, began.elapsed().as_secs_f64());
+        if let Err(error) = &result {
+            if error.meaning() == Meaning::Throttled {
+                self.metrics.throttled(operation);
+            }
+            tracing::debug!(operation, code, %error, "AWS call failed");
         }
-        tracing::debug!(operation, code, %error, "AWS call failed");
+        result
     }
-    result
 }
 
 fn by_id(ids: &[InstanceId]) -> Filter {

@@ -1,26 +1,30 @@
 //! Who we are at AWS, and the clients for each Region.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
+use aws_sdk_ec2::config::SharedCredentialsProvider;
 use tokio::sync::mpsc;
 
 use super::budget::Limit;
 use super::catalogue::Catalogue;
-use super::client::{Ec2, measured};
+use super::client::{Caller, Ec2, Reads};
 use super::error::{Error, Meaning};
 use super::fleet::Fleet;
-use crate::decide::Place;
+use crate::decide::{AssumedRole, Credentials, Declared, Place, Resolution};
 use crate::ids::{AccountId, InstanceId, Region};
 use crate::telemetry::Metrics;
 
 /// How long a call may take in all. A write must be over within the time by which a Lease outlives its renewal.
 const CALL: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
+/// The session name at the roles that grants name: CloudTrail shows it.
+const SESSION: &str = "instance-role-controller";
 
 /// What the environment says about AWS, before anybody was asked.
 #[derive(Debug, Clone)]
@@ -61,18 +65,46 @@ impl Environment {
     }
 
     /// Asks AWS who we are.
-    pub async fn identity(&self, metrics: &Metrics) -> Result<AccountId, Error> {
+    pub async fn identity(&self, metrics: Arc<Metrics>) -> Result<Identity, Error> {
         const OP: &str = "GetCallerIdentity";
         let sdk = aws_sdk_sts::Client::new(&self.config);
-        let reply = measured(metrics, OP, sdk.get_caller_identity().send()).await?;
-        reply.account().and_then(|id| AccountId::parse(id).ok()).ok_or_else(|| Error::Refused {
+        let reply = Caller { metrics, role: None }.call(OP, sdk.get_caller_identity().send()).await?;
+        let account = reply.account().and_then(|id| AccountId::parse(id).ok());
+        let account = account.ok_or_else(|| Error::Refused {
             operation: OP,
             meaning: Meaning::Unexpected,
             code: "Malformed".into(),
             message: "AWS named no account".into(),
             request_id: None,
-        })
+        })?;
+        Ok(Identity { account, instance: reply.arn().and_then(instance_of_session) })
     }
+
+    /// The same environment, acting as another role.
+    async fn acting_as(&self, role: &AssumedRole) -> SdkConfig {
+        let provider =
+            AssumeRoleProvider::builder(role.arn.as_str()).session_name(SESSION).configure(&self.config);
+        let provider = match &role.external_id {
+            Some(id) => provider.external_id(&**id),
+            None => provider,
+        };
+        let provider = SharedCredentialsProvider::new(provider.build().await);
+        self.config.to_builder().credentials_provider(provider).build()
+    }
+}
+
+/// Who we are at AWS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The account of the controller's own credentials.
+    pub account: AccountId,
+    /// The instance whose metadata gave the credentials: EC2 names the session after it.
+    pub instance: Option<InstanceId>,
+}
+
+/// The instance in `arn:aws:sts::123456789012:assumed-role/name/i-0123456789abcdef0`.
+fn instance_of_session(arn: &str) -> Option<InstanceId> {
+    InstanceId::parse(arn.rsplit('/').next()?).ok()
 }
 
 /// One account and Region: the calls, the shared view, and the account's profiles.
@@ -86,53 +118,72 @@ pub struct Connection {
     pub catalogue: Arc<Catalogue>,
 }
 
-/// AWS as one account sees it: a connection for each Region that is asked for.
+/// One set of credentials, and what belongs to the account it acts in.
+#[derive(Debug, Clone)]
+struct Account {
+    id: AccountId,
+    config: SdkConfig,
+    caller: Caller,
+    catalogue: Arc<Catalogue>,
+}
+
+/// AWS as the roles see it that grants name: a connection for each role and Region that is asked for.
 #[derive(Debug)]
 pub struct Cloud {
     environment: Environment,
-    account: AccountId,
-    catalogue: Arc<Catalogue>,
+    own: AccountId,
     metrics: Arc<Metrics>,
     share: f64,
     changed: mpsc::UnboundedSender<(Place, InstanceId)>,
-    connections: Mutex<HashMap<Region, Connection>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    accounts: HashMap<Credentials, Account>,
+    connections: HashMap<(Credentials, Region), Connection>,
+    /// EC2 counts reads per account and Region, so roles of one account share them.
+    reads: HashMap<Place, Arc<Reads>>,
 }
 
 impl Cloud {
-    /// AWS with the environment's credentials, in the account they belong to. `share` is the part of EC2's read limits that
+    /// AWS with the environment's credentials, which belong to the account `own`. `share` is the part of EC2's read limits that
     /// may be used; instances whose view changed are sent to `changed`.
     pub fn new(
         environment: Environment,
-        account: AccountId,
+        own: AccountId,
         share: f64,
         metrics: Arc<Metrics>,
         changed: mpsc::UnboundedSender<(Place, InstanceId)>,
     ) -> Self {
-        let catalogue = Arc::new(Catalogue::new(
-            aws_sdk_iam::Client::new(&environment.config),
-            account.clone(),
-            Arc::clone(&metrics),
-        ));
-        Self { environment, account, catalogue, metrics, share, changed, connections: Mutex::default() }
+        Self { environment, own, metrics, share, changed, known: Mutex::default() }
     }
 
-    /// The account and Region of a binding.
-    pub fn place(&self, region: Option<&Region>) -> Place {
-        Place { account: self.account.clone(), region: region.unwrap_or(&self.environment.region).clone() }
+    /// The account that these credentials act in.
+    pub fn account<'a>(&'a self, credentials: &'a Credentials) -> &'a str {
+        credentials.as_ref().map_or(self.own.as_str(), |role| role.arn.account())
     }
 
-    /// The connection to a Region, and whether it was made just now, so that its view has yet to be kept.
-    pub fn connect(&self, region: &Region) -> (Connection, bool) {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = connections.get(region) {
-            return (connection.clone(), false);
+    /// The connection to a Region, and whether it was made just now, so that its view has yet to be kept. It calls
+    /// nobody: a role that cannot be assumed shows at the first look.
+    pub async fn connect(&self, credentials: &Credentials, region: &Region) -> (Connection, bool) {
+        if let Some(connection) = self.connected(credentials, region) {
+            return (connection, false);
         }
-        let config = aws_sdk_ec2::config::Builder::from(&self.environment.config)
+        let account = self.enter(credentials).await;
+        let place = Place { account: account.id.clone(), region: region.clone() };
+        let config = aws_sdk_ec2::config::Builder::from(&account.config)
             .region(aws_sdk_ec2::config::Region::new(region.to_string()))
             .build();
         let sdk = aws_sdk_ec2::Client::from_conf(config);
-        let place = Place { account: self.account.clone(), region: region.clone() };
-        let ec2 = Ec2::new(sdk, Arc::clone(&self.metrics), Limit::DESCRIBE.share(self.share));
+        let key = (credentials.clone(), region.clone());
+        let mut known = self.known();
+        if let Some(connection) = known.connections.get(&key) {
+            return (connection.clone(), false);
+        }
+        let limit = Limit::DESCRIBE.share(self.share);
+        let reads = known.reads.entry(place.clone()).or_insert_with(|| Arc::new(Reads::new(limit)));
+        let ec2 = Ec2::new(sdk, account.caller, Arc::clone(reads));
         let (changed, mut inbox) = mpsc::unbounded_channel();
         let (out, at) = (self.changed.clone(), place.clone());
         tokio::spawn(async move {
@@ -143,13 +194,70 @@ impl Cloud {
             }
         });
         let fleet = Arc::new(Fleet::new(ec2, changed));
-        let connection = Connection { place, fleet, catalogue: Arc::clone(&self.catalogue) };
-        connections.insert(region.clone(), connection.clone());
+        let connection = Connection { place, fleet, catalogue: account.catalogue };
+        known.connections.insert(key, connection.clone());
         (connection, true)
     }
 
-    /// The connection to a Region, if there is one.
-    pub fn connected(&self, region: &Region) -> Option<Connection> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner).get(region).cloned()
+    /// The clients that do not depend on the Region.
+    async fn enter(&self, credentials: &Credentials) -> Account {
+        if let Some(account) = self.known().accounts.get(credentials) {
+            return account.clone();
+        }
+        let (id, config, role) = match credentials {
+            None => (self.own.clone(), self.environment.config.clone(), None),
+            Some(role) => {
+                let id = AccountId::parse(role.arn.account()).unwrap_or_else(|_| self.own.clone());
+                (id, self.environment.acting_as(role).await, Some(role.arn.clone()))
+            }
+        };
+        let caller = Caller { metrics: Arc::clone(&self.metrics), role };
+        let iam = aws_sdk_iam::Client::new(&config);
+        let catalogue = Arc::new(Catalogue::new(iam, id.clone(), caller.clone()));
+        let account = Account { id, config, caller, catalogue };
+        self.known().accounts.entry(credentials.clone()).or_insert(account).clone()
+    }
+
+    /// What is known of a declared profile in the account of these credentials, without asking IAM.
+    pub fn resolve(&self, credentials: &Credentials, declared: &Declared) -> Resolution {
+        let catalogue = self.known().accounts.get(credentials).map(|account| Arc::clone(&account.catalogue));
+        catalogue.map_or(Resolution::NotAsked, |catalogue| catalogue.resolve(declared))
+    }
+
+    /// Another number whenever something was learned of the profiles of that account.
+    pub fn learned(&self, credentials: &Credentials) -> u64 {
+        self.known().accounts.get(credentials).map_or(0, |account| account.catalogue.version())
+    }
+
+    /// The connection, if there is one.
+    pub fn connected(&self, credentials: &Credentials, region: &Region) -> Option<Connection> {
+        self.known().connections.get(&(credentials.clone(), region.clone())).cloned()
+    }
+
+    /// All connections to a Region, with the credentials that they use.
+    pub fn connected_to(&self, region: &Region) -> Vec<(Credentials, Connection)> {
+        let known = self.known();
+        let there = known.connections.iter().filter(|((_, other), _)| other == region);
+        there.map(|((credentials, _), connection)| (credentials.clone(), connection.clone())).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_name_tells_the_instance_whose_metadata_gave_the_credentials() {
+        for (arn, instance) in [
+            ("arn:aws:sts::123456789012:assumed-role/node/i-0123456789abcdef0", Some("i-0123456789abcdef0")),
+            ("arn:aws:sts::123456789012:assumed-role/controller/botocore-session-1", None),
+            ("arn:aws:iam::123456789012:user/i-am-a-user", None),
+        ] {
+            assert_eq!(instance_of_session(arn).as_ref().map(InstanceId::as_str), instance);
+        }
     }
 }

@@ -49,7 +49,16 @@ impl Entry {
         }
         let instance =
             self.instance.as_ref().filter(|(_, at)| now.duration_since(*at) <= FRESH).map(|(i, _)| i.clone());
-        Observed { view, instance }
+        let seen = self.instance.as_ref().map(|(instance, _)| instance.clone());
+        Observed { view, instance, seen }
+    }
+
+    /// An instance that nobody waits for is not remembered for longer than a write may rest on the look.
+    pub(super) fn forget_instance(&mut self, now: Timestamp) {
+        let old = |at: &Timestamp| now.duration_since(*at) > FRESH;
+        if self.awaited_by.is_empty() && self.instance.as_ref().is_some_and(|(_, at)| old(at)) {
+            self.instance = None;
+        }
     }
 
     pub(super) fn is_impossible(&self) -> bool {
@@ -208,6 +217,7 @@ fn sorted(rows: Vec<Option<Association>>) -> Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::Tags;
     use crate::ids::ProfileArn;
 
     fn row(id: &str, profile: &str, state: AssociationState) -> Association {
@@ -304,7 +314,11 @@ mod tests {
     #[test]
     fn instance_state_is_known_for_five_seconds() {
         let mut entry = Entry::default();
-        let running = Instance::Present { state: crate::decide::InstanceState::Running, managed: false };
+        let running = Instance::Present {
+            state: crate::decide::InstanceState::Running,
+            managed: false,
+            tags: Tags::default(),
+        };
         entry.instance = Some((running.clone(), at(0)));
         assert_eq!(entry.observed(at(5)).instance, Some(running));
         assert_eq!(entry.observed(at(6)).instance, None);

@@ -9,6 +9,7 @@ use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::decide::TroubleKind;
+use crate::ids::RoleArn;
 
 /// What an AWS error says about the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Meaning {
     Denied,
     /// The credentials, the clock or the Region are not accepted.
     Credentials,
+    /// The role that a grant names cannot be assumed.
+    Role,
     /// Too many calls.
     Throttled,
     /// An error of AWS's own.
@@ -132,15 +135,34 @@ pub enum Error {
         /// What the credential chain said.
         cause: String,
     },
+    /// The role that is to be assumed is refused to us: nothing was sent.
+    #[error("{operation}: role {role} cannot be assumed ({code})")]
+    RoleNotAssumable {
+        /// The operation.
+        operation: &'static str,
+        /// The role.
+        role: RoleArn,
+        /// STS's error code.
+        code: &'static str,
+    },
 }
+
+/// STS's refusals of a role itself. Others speak of the credentials that ask for it, or of the way to STS.
+const ROLE_REFUSED: [&str; 4] =
+    ["AccessDenied", "RegionDisabledException", "ValidationError", "PackedPolicyTooLarge"];
 
 impl Error {
     /// Reads what the SDK says of a call.
-    pub fn from_sdk<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    pub fn from_sdk<E>(
+        operation: &'static str,
+        role: Option<&RoleArn>,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let cause = || format!("{}", DisplayErrorContext(error)).chars().take(300).collect::<String>();
+        let whole = || format!("{}", DisplayErrorContext(error));
+        let cause = || whole().chars().take(300).collect::<String>();
         match error {
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
@@ -163,7 +185,11 @@ impl Error {
             SdkError::DispatchFailure(failure)
                 if !failure.is_io() && !failure.is_timeout() && cause().contains("credentials") =>
             {
-                Self::NoCredentials { operation, cause: cause() }
+                let refused = |code: &&str| whole().contains(*code);
+                match role.zip(ROLE_REFUSED.into_iter().find(refused)) {
+                    Some((role, code)) => Self::RoleNotAssumable { operation, role: role.clone(), code },
+                    None => Self::NoCredentials { operation, cause: cause() },
+                }
             }
             SdkError::ConstructionFailure(_) => Self::NoCredentials { operation, cause: cause() },
             _ => Self::NoReply { operation, cause: cause() },
@@ -176,6 +202,7 @@ impl Error {
             Self::Refused { meaning, .. } => *meaning,
             Self::NoReply { .. } => Meaning::Unavailable,
             Self::NoCredentials { .. } => Meaning::Credentials,
+            Self::RoleNotAssumable { .. } => Meaning::Role,
         }
     }
 
@@ -184,7 +211,7 @@ impl Error {
         match self {
             Self::NoReply { .. } => true,
             Self::Refused { meaning, .. } => *meaning == Meaning::Unavailable,
-            Self::NoCredentials { .. } => false,
+            Self::NoCredentials { .. } | Self::RoleNotAssumable { .. } => false,
         }
     }
 
@@ -196,6 +223,7 @@ impl Error {
                 crate::telemetry::labels::TIMEOUT
             }
             Self::NoReply { .. } | Self::NoCredentials { .. } => crate::telemetry::labels::NO_REPLY,
+            Self::RoleNotAssumable { code, .. } => code,
         }
     }
 
@@ -224,13 +252,21 @@ impl Error {
                 "AWS does not accept the controller's credentials ({}): check its role, its clock and whether the Region is enabled",
                 self.code()
             )),
+            (Self::RoleNotAssumable { role, code, .. }, _) => TroubleKind::Role(format!(
+                "role {role}, which the grant names, cannot be assumed ({code}): let the controller assume it in the role's trust policy (externalId?) and by sts:AssumeRole in the controller's own policy"
+            )),
             (_, Meaning::Throttled) => TroubleKind::Throttled,
             (Self::Refused { operation, code, .. }, Meaning::Unavailable) => {
                 TroubleKind::Unavailable(format!("AWS answers {operation} with {code}"))
             }
-            (_, Meaning::Denied | Meaning::DryRunPassed | Meaning::Unexpected | Meaning::Unavailable) => {
-                TroubleKind::Unexpected(self.to_string())
-            }
+            (
+                _,
+                Meaning::Denied
+                | Meaning::Role
+                | Meaning::DryRunPassed
+                | Meaning::Unexpected
+                | Meaning::Unavailable,
+            ) => TroubleKind::Unexpected(self.to_string()),
         }
     }
 }

@@ -100,6 +100,11 @@ impl Fleet {
         }
     }
 
+    /// Whether any instance is kept in view.
+    pub fn is_idle(&self) -> bool {
+        self.entries().values().all(|entry| entry.unwanted)
+    }
+
     /// What is known of the instance now.
     pub fn observed(&self, id: &InstanceId, now: Timestamp) -> Observed {
         self.entries().get(id).map_or_else(Observed::default, |entry| entry.observed(now))
@@ -166,7 +171,7 @@ impl Fleet {
     pub fn failing(&self, patience: SignedDuration, now: Timestamp) -> Option<Error> {
         let health = self.health();
         let error = health.failing.as_ref()?;
-        let at_once = matches!(error.meaning(), Meaning::Credentials);
+        let at_once = matches!(error.meaning(), Meaning::Credentials | Meaning::Role);
         (at_once || now.duration_since(health.good) > patience).then(|| error.clone())
     }
 
@@ -195,6 +200,7 @@ impl Fleet {
         let ids: Vec<InstanceId> = {
             let mut entries = self.entries();
             entries.retain(|_, e| !e.unwanted || e.write.as_ref().is_some_and(|write| began < write.settles));
+            entries.values_mut().for_each(|entry| entry.forget_instance(began));
             entries
                 .iter()
                 .filter(|(_, e)| !e.is_impossible() && !e.unwanted)

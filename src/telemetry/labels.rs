@@ -73,6 +73,9 @@ const CODES: [&str; 38] = [
     "ServiceUnavailable",
 ];
 
+/// How the deletion of a binding ended.
+pub const OUTCOMES: [&str; 5] = ["Done", "LeftInPlace", "NotRestored", "HandedOver", "ForceReleased"];
+
 /// The methods of requests to the Kubernetes API server.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
@@ -84,6 +87,11 @@ pub(crate) fn operation(name: &str) -> &'static str {
 /// The code of an AWS reply as a label.
 pub(crate) fn code(name: &str) -> &'static str {
     member(&CODES, name)
+}
+
+/// The outcome of a deletion as a label.
+pub(crate) fn outcome(name: &str) -> &'static str {
+    member(&OUTCOMES, name)
 }
 
 /// The HTTP method of a Kubernetes request as a label.

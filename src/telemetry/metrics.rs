@@ -70,6 +70,7 @@ pub struct Metrics {
     aws_throttles: IntCounterVec,
     aws_budget: GaugeVec,
     mutations: IntCounterVec,
+    released: IntCounterVec,
     drift: IntCounterVec,
     contention: IntCounter,
     convergence: Histogram,
@@ -181,6 +182,12 @@ impl Metrics {
                 "Writes to EC2, by operation and what became of them (unknown: no reply came).",
                 &["operation", "result"],
             )?,
+            released: to.counters(
+                "instancerole_released_total",
+                "Deleted bindings that were let go, by what became of the instance \
+                 (LeftInPlace, NotRestored: the association stays as it was).",
+                &["outcome"],
+            )?,
             drift: to.counters(
                 "instancerole_drift_detected_total",
                 "Instances that agreed with their binding and were found to agree no more, by what was found.",
@@ -229,6 +236,9 @@ impl Metrics {
             for result in MutationResult::ALL {
                 series(&self.mutations, &[operation, result.as_str()], drop);
             }
+        }
+        for outcome in labels::OUTCOMES {
+            series(&self.released, &[outcome], drop);
         }
         for cause in DriftCause::ALL {
             series(&self.drift, &[cause.as_str()], drop);
@@ -284,6 +294,11 @@ impl Metrics {
     pub fn mutation(&self, operation: &str, result: MutationResult) {
         let words = [labels::operation(operation), result.as_str()];
         series(&self.mutations, &words, |counter| counter.inc());
+    }
+
+    /// Counts a deleted binding that was let go.
+    pub fn released(&self, outcome: &str) {
+        series(&self.released, &[labels::outcome(outcome)], |counter| counter.inc());
     }
 
     /// Counts an instance that agreed with its binding and agrees no more.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use world::{ACCOUNT, REGION, Scenario, repository};
+use world::{ACCOUNT, REGION, Scenario};
 
 use crate::stage::{
     ASSOCIATE, DISASSOCIATE, REPLACE, Story, condition, is_observed, message, quick_world, reason, truth,
@@ -141,41 +141,5 @@ fn a_detach_that_is_denied_while_the_first_half_was_allowed() -> Result<()> {
     let binding = s.reaches("web", "AccessDenied")?;
     assert!(message(&binding).contains("ec2:DisassociateIamInstanceProfile"), "{}", message(&binding));
     assert_eq!(s.sandbox().profile_of(&i)?, Some(app));
-    Ok(())
-}
-
-#[test]
-fn the_shipped_policy_is_enough() -> Result<()> {
-    let world = quick_world()?;
-    let s = world.scenario("shipped")?;
-    let text = std::fs::read_to_string(repository().join("deploy/iam/full.json"))?;
-    // The reader puts in his account, Region and names: here they are taken from what the file itself says.
-    let policy: Value = serde_json::from_str(&text.replace("111122223333", ACCOUNT))?;
-    let key = s.sandbox().aws_env().access_key().to_owned();
-    s.sandbox().post("policies", &json!({"accessKey": key, "policy": policy}))?;
-    let arn = |name: &str| s.sandbox().add_profile(&json!({"name": name, "path": "/managed/"}));
-    let (app, old) = (arn("app")?, arn("old")?);
-    let tags = json!({"instancerole.dev/managed": "true"});
-    let make = |state: &str, profile: Option<&str>| -> Result<String> {
-        let instance = json!({"count": 1, "state": state, "profile": profile, "tags": tags});
-        Ok(s.sandbox().add_instances(&instance)?.remove(0))
-    };
-    let (bare, running, stopped) =
-        (make("running", None)?, make("running", Some("old"))?, make("stopped", Some("old"))?);
-    s.bind("attach", &bare, &json!({"name": "app"}))?;
-    s.bind("replace", &running, &json!({"roleName": "app"}))?;
-    s.bind("swap", &stopped, &json!({"arn": app}))?;
-    s.reaches("attach", "Associated")?;
-    s.reaches("replace", "Associated")?;
-    s.carries(&stopped, Some(&app))?;
-    s.choose("attach", json!({"none": {}}))?;
-    s.reaches("attach", "Disassociated")?;
-    let refused: Vec<_> = s
-        .sandbox()
-        .calls_since(0)?
-        .into_iter()
-        .filter(|call| call.result == "UnauthorizedOperation")
-        .collect();
-    assert_eq!(refused, [], "{old}");
     Ok(())
 }

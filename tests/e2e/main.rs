@@ -7,6 +7,7 @@
 #![allow(clippy::indexing_slicing, reason = "a panic is how a test fails, in the helpers of tests as well")]
 
 mod a_converged_binding_costs_nothing;
+mod admission;
 mod an_edit_acts_at_once;
 mod attacks;
 mod aws_says_no;
@@ -15,15 +16,18 @@ mod deleting_a_binding;
 mod ec2_answers_badly;
 mod grants;
 mod grants_matrix;
+mod iam_policies;
 mod killed_in_the_middle;
 mod look_but_do_not_touch;
 mod moto;
+mod rights_of_the_controller;
 mod samples;
 mod someone_else_changed_it;
 mod stage;
 mod starting_and_stopping;
 mod the_instance_is_not_ready;
 mod the_profile_is_not_ready;
+mod the_shipped_manifests;
 mod two_bindings_for_one_instance;
 mod what_kubectl_shows;
 mod what_the_api_server_refuses;

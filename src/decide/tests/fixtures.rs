@@ -1,6 +1,9 @@
 //! Worlds that read as prose: `want(APP).running().carrying(OLD)`.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use crate::api::binding::{AdoptionPolicy, DeletionPolicy, Mode, Operation, WhenStopped};
 use crate::decide::*;
@@ -74,6 +77,7 @@ pub struct Story {
     pub desired: Desired,
     pub resolution: Resolution,
     pub place: Place,
+    pub rights: Rights,
     pub history: History,
     pub rows: Vec<Association>,
     /// The grade of the view, or nothing before the first look.
@@ -84,6 +88,24 @@ pub struct Story {
     pub trouble: Option<Trouble>,
     pub leaving: Option<Leaving>,
     pub now: Timestamp,
+}
+
+/// A grant, as an administrator writes its spec.
+pub fn grant(name: &str, spec: serde_json::Value) -> Arc<Grant> {
+    Arc::new(Grant::parse(name, &serde_json::from_value(spec).unwrap()).unwrap())
+}
+
+/// All that these stories ask for.
+pub fn rights() -> Rights {
+    let all = grant(
+        "all",
+        json!({
+            "namespaces": {"selector": {}},
+            "instanceProfiles": ["arn:aws:iam::123456789012:instance-profile/*", APP, OLD, OTHER, "app", "pp"],
+            "instances": {"regions": ["eu-west-1"]},
+        }),
+    );
+    Rights { grants: vec![all], ..Rights::default() }
 }
 
 fn story(declared: Declared, resolution: Resolution) -> Story {
@@ -99,6 +121,7 @@ fn story(declared: Declared, resolution: Resolution) -> Story {
         },
         resolution,
         place: here(),
+        rights: rights(),
         history: History::default(),
         rows: Vec::new(),
         grade: Some(Grade::Settled),
@@ -195,7 +218,7 @@ impl Story {
     }
 
     pub fn instance_is(self, state: &str) -> Self {
-        let instance = Instance::Present { state: state.into(), managed: false };
+        let instance = Instance::Present { state: state.into(), managed: false, tags: Tags::default() };
         self.but(|s| s.instance = Some(instance))
     }
 
@@ -204,7 +227,10 @@ impl Story {
     }
 
     pub fn managed(self) -> Self {
-        self.but(|s| s.instance = Some(Instance::Present { state: InstanceState::Running, managed: true }))
+        let state = InstanceState::Running;
+        self.but(|s| {
+            s.instance = Some(Instance::Present { state, managed: true, tags: Tags::default() });
+        })
     }
 
     /// Associated with this profile.
@@ -348,7 +374,7 @@ impl Story {
             began: self.began,
             ended: self.began,
         });
-        Observed { view, instance: self.instance.clone() }
+        Observed { view, instance: self.instance.clone(), seen: self.instance.clone() }
     }
 
     pub fn decide(&self) -> Decision {
@@ -357,6 +383,7 @@ impl Story {
                 desired: &self.desired,
                 resolution: &self.resolution,
                 place: &self.place,
+                rights: &self.rights,
                 history: &self.history,
                 observed: &self.observed(),
                 standing: &self.standing,

@@ -227,9 +227,11 @@ impl Play {
         if self.state == "absent" {
             self.story.instance = Some(Instance::Absent);
         } else {
-            self.story.instance = Some(Instance::Present { state: self.state.into(), managed: false });
+            self.story.instance =
+                Some(Instance::Present { state: self.state.into(), managed: false, tags: Tags::default() });
         }
-        let missing = Resolution::Missing { told: "IAM has no App".into(), since: self.missing_since };
+        let missing =
+            Resolution::Missing { told: "IAM has no App".into(), really: None, since: self.missing_since };
         self.story.resolution = match (std::mem::replace(&mut self.story.resolution, missing), self.fault) {
             (Resolution::NoProfile, _) => Resolution::NoProfile,
             (other, Fault::ProfileMissing) => match other {

@@ -74,8 +74,11 @@ fn any_instance() -> impl Strategy<Value = Option<Instance>> {
         "terminated",
         "new",
     ]);
-    let present = (state, proptest::bool::weighted(0.1))
-        .prop_map(|(state, managed)| Instance::Present { state: state.into(), managed });
+    let present = (state, proptest::bool::weighted(0.1)).prop_map(|(state, managed)| Instance::Present {
+        state: state.into(),
+        managed,
+        tags: Tags::default(),
+    });
     proptest::option::weighted(
         0.9,
         prop_oneof![8 => present, 1 => Just(Instance::Absent), 1 => Just(Instance::Impossible)],
@@ -98,7 +101,7 @@ fn any_resolution() -> impl Strategy<Value = Resolution> {
         1 => Just(Resolution::NotAsked),
         1 => Just(Resolution::Unavailable("IAM: 503".into())),
         1 => Just(Resolution::Denied("IAM: 403".into())),
-        1 => any_age().prop_map(|age| Resolution::Missing { told: "no App".into(), since: noon() - age }),
+        1 => any_age().prop_map(|age| Resolution::Missing { told: "no App".into(), really: None, since: noon() - age }),
         1 => Just(Resolution::Ambiguous(vec![arn(APP), arn(OLD)])),
     ]
 }
@@ -286,7 +289,7 @@ proptest! {
         let unknown = story.rows.iter().any(|row| matches!(row.state, AssociationState::Unknown(_)));
         let takes_changes = matches!(
             story.instance,
-            Some(Instance::Present { state: InstanceState::Running | InstanceState::Stopped, managed: false })
+            Some(Instance::Present { state: InstanceState::Running | InstanceState::Stopped, managed: false, .. })
         );
         let lost = story.leaving.is_none() && story.standing != Standing::Winner;
         let moved = story.history.place.as_ref().is_some_and(|place| *place != story.place);
@@ -346,7 +349,8 @@ proptest! {
             story.instance,
             None | Some(Instance::Present {
                 state: InstanceState::Pending | InstanceState::Running | InstanceState::Stopping | InstanceState::Stopped | InstanceState::Unknown(_),
-                managed: false
+                managed: false,
+                ..
             })
         );
         prop_assert!(needs_no_look || unrecorded || gone || story.grade == Some(Grade::Settled), "{:?}", how);
@@ -409,7 +413,7 @@ proptest! {
             InstancePending | InstanceStopping | WaitingForRunning | ProfileNotPropagated | Throttled | BudgetExhausted
             | Associating | Replacing => prop_assert_eq!(phase, Phase::Reconciling),
             Conflict | NotAuthorized | AccessDenied | ProfileWithoutRole | ProfileRecreated | RoleAmbiguous | NotAdopted | ObserveOnly
-            | InstanceTerminated | InstanceProtected | RegionChanged | TrustPolicyBroken | CredentialsUnavailable => prop_assert_eq!(phase, Phase::Stalled),
+            | InstanceTerminated | InstanceProtected | RegionChanged | RoleNotAssumable | TrustPolicyBroken | CredentialsUnavailable => prop_assert_eq!(phase, Phase::Stalled),
             Associated => prop_assert_eq!(phase, Phase::Done),
             Disassociated => prop_assert_eq!(phase, Phase::Done),
             Disassociating => prop_assert_eq!(phase, Phase::Reconciling),

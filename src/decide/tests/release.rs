@@ -64,7 +64,11 @@ fn detach_takes_off_what_the_binding_put_there() {
         ("being done", attached().but(|s| s.rows.clear()).losing(APP), released(Farewell::Done)),
         (
             "IAM is not asked",
-            attached().resolved_as(Resolution::Missing { told: "gone".into(), since: noon() - minutes(9) }),
+            attached().resolved_as(Resolution::Missing {
+                told: "gone".into(),
+                really: None,
+                since: noon() - minutes(9),
+            }),
             take_off(APP),
         ),
     ]);

@@ -493,8 +493,13 @@ fn profile_without_role() {
 
 #[test]
 fn profile_that_iam_does_not_find() {
-    let missing =
-        |ago| want(APP).resolved_as(Resolution::Missing { told: "no App".into(), since: noon() - ago });
+    let missing = |ago| {
+        want(APP).resolved_as(Resolution::Missing {
+            told: "no App".into(),
+            really: None,
+            since: noon() - ago,
+        })
+    };
     tell([
         ("just made, perhaps", missing(seconds(0)).running(), wait(Reason::ProfileNotFound)),
         ("just under two minutes", missing(seconds(119)).running(), wait(Reason::ProfileNotFound)),

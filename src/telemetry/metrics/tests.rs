@@ -52,6 +52,7 @@ fn the_names_are_those_of_the_conventions() {
         "instancerole_aws_api_throttles_total",
         "instancerole_aws_api_budget_ratio",
         "instancerole_mutations_total",
+        "instancerole_released_total",
         "instancerole_drift_detected_total",
         "instancerole_contention_total",
         "instancerole_bindings",
@@ -113,6 +114,7 @@ fn each_call_moves_its_series_by_one() {
     metrics.max_concurrent_reconciles(16);
     metrics.drift(DriftCause::Replaced);
     metrics.mutation("AssociateIamInstanceProfile", MutationResult::Refused);
+    metrics.released("LeftInPlace");
     metrics.throttled("DescribeInstances");
     metrics.aws_request("DescribeInstances", "RequestLimitExceeded", 0.2);
     metrics.convergence(1.5);
@@ -122,6 +124,7 @@ fn each_call_moves_its_series_by_one() {
         (r#"controller_runtime_max_concurrent_reconciles{controller="instancerolebinding"}"#, 16.0),
         (r#"instancerole_drift_detected_total{cause="replaced"}"#, 1.0),
         (r#"instancerole_mutations_total{operation="AssociateIamInstanceProfile",result="refused"}"#, 1.0),
+        (r#"instancerole_released_total{outcome="LeftInPlace"}"#, 1.0),
         (r#"instancerole_aws_api_throttles_total{operation="DescribeInstances"}"#, 1.0),
         (
             r#"instancerole_aws_api_requests_total{code="RequestLimitExceeded",operation="DescribeInstances"}"#,

@@ -1,0 +1,152 @@
+//! What the grants let a binding do, as far as that can be told before AWS is asked anything; and whom to act as.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::bindings::Spot;
+use super::context::Context;
+use super::gather;
+use crate::api::InstanceRoleBinding;
+use crate::decide::{Carried, Credentials, Declared, Desired, Grant, Lack, ProfileRef, Resolution, Rights};
+
+/// The rights of a binding, and the credentials that all its grants name.
+#[derive(Debug, Clone)]
+pub struct Entitled {
+    /// What it may do.
+    pub rights: Rights,
+    /// Whom to act as.
+    pub credentials: Credentials,
+}
+
+/// The rights of a binding as grants, namespaces and the other bindings are now.
+///
+/// # Errors
+/// No grant could cover it, and why.
+pub fn entitle(
+    ctx: &Context,
+    binding: &InstanceRoleBinding,
+    desired: &Desired,
+    spot: &Spot,
+) -> Result<Entitled, Lack> {
+    let namespace = binding.namespace().unwrap_or_default();
+    let covering = ctx.grants.covering(&namespace);
+    if covering.is_empty() {
+        return Err(Lack::Namespace);
+    }
+    let noted = if binding.metadata.deletion_timestamp.is_some() { noted(binding) } else { Vec::new() };
+    let meant = |grant: &&Arc<Grant>| {
+        grant.could_cover(&desired.declared) || noted.iter().any(|profile| grant.covers_profile(profile))
+    };
+    let meant: Vec<&Arc<Grant>> = covering.iter().filter(meant).collect();
+    if meant.is_empty() {
+        return Err(Lack::Profile);
+    }
+    let there =
+        |grant: &&Arc<Grant>| grant.covers_spot(&spot.region, ctx.bindings.own_region(), &spot.instance);
+    let there: Vec<&Arc<Grant>> = meant.into_iter().filter(there).collect();
+    let Some(first) = there.first() else { return Err(Lack::Instance) };
+    let full = Lack::Room(Arc::clone(&first.name), first.max_bindings.unwrap_or_default());
+    let rights = Rights {
+        grants: there.into_iter().filter(|grant| ctx.rooms.has_room(ctx, grant, binding)).cloned().collect(),
+        required: ctx.settings.required_tag.clone(),
+        own: ctx.own_instance.as_ref() == Some(&spot.instance),
+    };
+    if rights.grants.is_empty() {
+        return Err(full);
+    }
+    let credentials = rights.credentials().map_err(Lack::Credentials)?;
+    Ok(Entitled { rights, credentials })
+}
+
+/// The profiles that a deletion may be about: what was wanted, asked for and found. Notes give no right; they only
+/// say which grants to look at.
+fn noted(binding: &InstanceRoleBinding) -> Vec<ProfileRef> {
+    let Some(status) = &binding.status else { return Vec::new() };
+    let kept = [&status.desired, &status.previous].into_iter().flatten();
+    let kept = kept.filter_map(|noted| noted.profile_arn.as_deref().and_then(ProfileRef::parse));
+    let changed = status.changes.iter().filter_map(|change| Carried::parse(&change.to));
+    kept.chain(changed.filter_map(|carried| carried.profile().cloned())).collect()
+}
+
+/// A binding's place in the order of age.
+type Age = (Timestamp, String);
+
+fn age(binding: &InstanceRoleBinding) -> Age {
+    let created = binding.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |at| at.0);
+    (created, binding.uid().unwrap_or_default())
+}
+
+/// `maxBindings`: a grant covers the oldest bindings of each namespace, so that a tenant cannot use up another's and
+/// a new one never displaces an old one.
+#[derive(Debug, Default)]
+pub struct Rooms(Mutex<HashMap<(Arc<str>, String), Room>>);
+
+/// Who has room, valid while nothing has changed that it was found from.
+#[derive(Debug, Clone)]
+struct Room {
+    versions: (u64, u64, u64),
+    /// The youngest binding that has room; none: all have.
+    youngest: Option<Age>,
+}
+
+impl Rooms {
+    /// Whether fewer than `maxBindings` of the namespace's bindings that the grant covers are older.
+    fn has_room(&self, ctx: &Context, grant: &Grant, binding: &InstanceRoleBinding) -> bool {
+        let Some(most) = grant.max_bindings else { return true };
+        let namespace = binding.namespace().unwrap_or_default();
+        let (count, version) = ctx.bindings.in_namespace(&namespace);
+        if count <= most {
+            return true;
+        }
+        let versions = (ctx.grants.version(), version, ctx.cloud.learned(&grant.credentials));
+        let key = (Arc::clone(&grant.name), namespace);
+        let cached = self.lock().get(&key).filter(|room| room.versions == versions).cloned();
+        let room = cached.unwrap_or_else(|| {
+            let room = Room { versions, youngest: youngest(ctx, grant, &key.1, most) };
+            self.lock().insert(key, room.clone());
+            room
+        });
+        room.youngest.is_none_or(|youngest| age(binding) <= youngest)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Arc<str>, String), Room>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The youngest of the `most` oldest that a grant covers, if there are so many.
+fn youngest(ctx: &Context, grant: &Grant, namespace: &str, most: usize) -> Option<Age> {
+    let covered =
+        ctx.bindings.of_namespace(namespace).into_iter().filter(|binding| covers(ctx, grant, binding));
+    let mut ages: Vec<Age> = covered.map(|binding| age(&binding)).collect();
+    ages.sort();
+    ages.get(most.checked_sub(1)?).cloned()
+}
+
+/// Whether a grant covers a binding, tags aside, as far as IAM has told which profile it means.
+fn covers(ctx: &Context, grant: &Grant, binding: &InstanceRoleBinding) -> bool {
+    if binding.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let (Ok(desired), Some(spot)) = (gather::desired(binding, &ctx.settings), ctx.bindings.spot(binding))
+    else {
+        return false;
+    };
+    if !grant.could_cover(&desired.declared)
+        || !grant.covers_spot(&spot.region, ctx.bindings.own_region(), &spot.instance)
+    {
+        return false;
+    }
+    let of = |arn: &crate::ids::ProfileArn| grant.covers_profile(&ProfileRef::Arn(arn.clone()));
+    match (&desired.declared, ctx.cloud.resolve(&grant.credentials, &desired.declared)) {
+        (Declared::Arn(_) | Declared::NoProfile, _) => true,
+        (_, Resolution::Found(target)) => grant.covers_profile(&target.profile),
+        (_, Resolution::Missing { really: Some(arn), .. }) => of(&arn),
+        (_, Resolution::Ambiguous(arns)) => arns.iter().any(of),
+        (_, Resolution::Missing { really: None, .. } | Resolution::NoProfile | Resolution::NotAsked)
+        | (_, Resolution::Denied(_) | Resolution::Unavailable(_)) => true,
+    }
+}

@@ -1,0 +1,243 @@
+//! One grant, read once: which namespaces may put which profiles on which instances.
+//!
+//! Deny by default: what cannot be read grants nothing, and no empty list or map ever means "all".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::desired::{Declared, ProfileRef};
+use super::observed::Tags;
+use crate::api::grant::{InstanceRoleGrantSpec, LabelOperator, LabelRequirement, NamespaceSelector};
+use crate::ids::{AccountId, InstanceId, Malformed, ProfileArn, ProfileName, Region, RoleArn};
+
+/// A namespace's labels.
+pub type Labels = BTreeMap<String, String>;
+
+/// The role to act with; `None` stands for the controller's own credentials.
+pub type Credentials = Option<AssumedRole>;
+
+/// A role to assume.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AssumedRole {
+    /// The role.
+    pub arn: RoleArn,
+    /// What its trust policy demands to be told.
+    pub external_id: Option<Arc<str>>,
+}
+
+/// What a binding asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// To attach this profile, whatever is there.
+    Attach(&'a ProfileRef),
+    /// To leave the instance without a profile, as declared.
+    Nothing,
+    /// To take this profile off when the binding is deleted.
+    TakeOff(&'a ProfileRef),
+}
+
+/// An `InstanceRoleGrant`, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many bindings of one namespace it covers.
+    pub max_bindings: Option<usize>,
+    /// Whom to act as.
+    pub credentials: Credentials,
+    namespaces: Vec<String>,
+    selector: Option<NamespaceSelector>,
+    profiles: Vec<ProfileRule>,
+    allow_none: bool,
+    regions: Option<Vec<Region>>,
+    ids: Option<Vec<InstanceId>>,
+    tags: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ProfileRule {
+    /// This name, on any path.
+    Name(ProfileName),
+    /// This ARN.
+    Arn(ProfileArn),
+    /// Every profile whose ARN begins so; it ends with a `/`, so that `team/` is no prefix of `teamster/`.
+    Below(String),
+}
+
+impl ProfileRule {
+    fn parse(text: &str) -> Result<Self, Malformed> {
+        match text.strip_suffix('*') {
+            // What stands before the `*` must be a path: with a name behind it, it reads as an ARN.
+            Some(path) if path.ends_with('/') => {
+                ProfileArn::parse(&format!("{path}name"))?;
+                Ok(Self::Below(path.to_owned()))
+            }
+            Some(_) | None if text.starts_with("arn:") => Ok(Self::Arn(ProfileArn::parse(text)?)),
+            Some(_) | None => Ok(Self::Name(ProfileName::parse(text)?)),
+        }
+    }
+
+    /// Where a profile is known by its name alone, since IAM may not be read, only its name can hold.
+    fn covers(&self, profile: &ProfileRef) -> bool {
+        match (self, profile) {
+            (Self::Name(name), profile) => name.as_str() == profile.name(),
+            (Self::Arn(granted), ProfileRef::Arn(arn)) => granted == arn,
+            (Self::Below(path), ProfileRef::Arn(arn)) => arn.as_str().starts_with(path.as_str()),
+            (Self::Arn(_) | Self::Below(_), ProfileRef::Name(_)) => false,
+        }
+    }
+
+    /// Whether it may turn out to cover what was declared, once IAM has told which profile that is.
+    fn could_cover(&self, declared: &Declared) -> bool {
+        match (self, declared) {
+            (_, Declared::Arn(arn)) => self.covers(&ProfileRef::Arn(arn.clone())),
+            (Self::Name(granted), Declared::Name(name)) => granted == name,
+            (Self::Arn(granted), Declared::Name(name)) => granted.name() == name.as_str(),
+            (Self::Below(_), Declared::Name(_)) | (_, Declared::Role(_)) => true,
+            (_, Declared::NoProfile) => false,
+        }
+    }
+
+    fn account(&self) -> Option<&str> {
+        match self {
+            Self::Name(_) => None,
+            Self::Arn(arn) => Some(arn.account()),
+            Self::Below(path) => path.split(':').nth(4),
+        }
+    }
+}
+
+impl Grant {
+    /// Reads a grant. The API server has refused malformed ones already, but for those that were stored before its
+    /// rules.
+    ///
+    /// # Errors
+    /// Something has not the form it must have; the grant then grants nothing.
+    pub fn parse(name: &str, spec: &InstanceRoleGrantSpec) -> Result<Self, Malformed> {
+        let instances = &spec.instances;
+        not_empty("spec.namespaces.names", spec.namespaces.names.as_deref().map(<[_]>::is_empty))?;
+        not_empty("spec.instanceProfiles", Some(spec.instance_profiles.is_empty()))?;
+        not_empty("spec.instances.regions", instances.regions.as_deref().map(<[_]>::is_empty))?;
+        not_empty("spec.instances.ids", instances.ids.as_deref().map(<[_]>::is_empty))?;
+        not_empty("spec.instances.tags", instances.tags.as_ref().map(BTreeMap::is_empty))?;
+        let none_of_three =
+            instances.regions.is_none() && instances.ids.is_none() && instances.tags.is_none();
+        not_empty("spec.instances", Some(none_of_three))?;
+        if let Some(NamespaceSelector { match_labels, match_expressions }) = &spec.namespaces.selector {
+            not_empty("spec.namespaces.selector.matchLabels", match_labels.as_ref().map(BTreeMap::is_empty))?;
+            not_empty(
+                "spec.namespaces.selector.matchExpressions",
+                match_expressions.as_deref().map(<[_]>::is_empty),
+            )?;
+        }
+        Ok(Self {
+            name: name.into(),
+            max_bindings: spec.max_bindings.map(|most| usize::try_from(most).unwrap_or(0)),
+            credentials: match &spec.aws {
+                None => None,
+                Some(role) => Some(AssumedRole {
+                    arn: RoleArn::parse(&role.assume_role_arn)?,
+                    external_id: role.external_id.as_deref().map(Arc::from),
+                }),
+            },
+            namespaces: spec.namespaces.names.clone().unwrap_or_default(),
+            selector: spec.namespaces.selector.clone(),
+            profiles: all(&spec.instance_profiles, ProfileRule::parse)?,
+            allow_none: spec.allow_none,
+            regions: instances.regions.as_deref().map(|some| all(some, Region::parse)).transpose()?,
+            ids: instances.ids.as_deref().map(|some| all(some, InstanceId::parse)).transpose()?,
+            tags: instances.tags.clone(),
+        })
+    }
+
+    /// Whether it covers a namespace; `labels` are absent while the namespace was not seen.
+    pub fn covers_namespace(&self, namespace: &str, labels: Option<&Labels>) -> bool {
+        let selected = |selector| labels.is_some_and(|labels| matches(selector, labels));
+        self.namespaces.iter().any(|name| name == namespace) || self.selector.as_ref().is_some_and(selected)
+    }
+
+    /// Whether it covers an instance as far as that can be told without looking at it.
+    pub fn covers_spot(&self, region: &Region, own_region: &Region, instance: &InstanceId) -> bool {
+        let region_ok = match &self.regions {
+            Some(regions) => regions.contains(region),
+            None => region == own_region,
+        };
+        region_ok && self.ids.as_ref().is_none_or(|ids| ids.contains(instance))
+    }
+
+    /// Whether it may turn out to cover what was declared.
+    pub fn could_cover(&self, declared: &Declared) -> bool {
+        match declared {
+            Declared::NoProfile => self.allow_none,
+            Declared::Name(_) | Declared::Arn(_) | Declared::Role(_) => {
+                self.profiles.iter().any(|rule| rule.could_cover(declared))
+            }
+        }
+    }
+
+    /// Whether it covers what is asked for, the instance aside.
+    pub fn allows(&self, claim: Claim<'_>) -> bool {
+        match claim {
+            Claim::Attach(profile) => self.covers_profile(profile),
+            Claim::Nothing => self.allow_none,
+            Claim::TakeOff(profile) => self.allow_none && self.covers_profile(profile),
+        }
+    }
+
+    /// Whether it covers a profile.
+    pub fn covers_profile(&self, profile: &ProfileRef) -> bool {
+        self.profiles.iter().any(|rule| rule.covers(profile))
+    }
+
+    /// Whether it covers instances by what they carry.
+    pub fn asks_tags(&self) -> bool {
+        self.tags.is_some()
+    }
+
+    /// Whether an instance carries what it asks for.
+    pub fn covers_tags(&self, carried: &Tags) -> bool {
+        self.tags.as_ref().is_none_or(|tags| tags.iter().all(|(key, value)| carried.has(key, value)))
+    }
+
+    /// Whether it names instances by id.
+    pub fn names_instances(&self) -> bool {
+        self.ids.is_some()
+    }
+
+    /// Profiles of another account than the one it acts in: they can never be attached.
+    pub fn strays(&self, own_account: &AccountId) -> bool {
+        let account = self.credentials.as_ref().map_or(own_account.as_str(), |role| role.arn.account());
+        self.profiles.iter().filter_map(ProfileRule::account).any(|other| other != account)
+    }
+}
+
+fn not_empty(what: &'static str, empty: Option<bool>) -> Result<(), Malformed> {
+    match empty {
+        Some(true) => {
+            Err(Malformed { what, value: String::new(), expected: "it may be left out but not be empty" })
+        }
+        Some(false) | None => Ok(()),
+    }
+}
+
+fn all<T>(texts: &[String], parse: impl Fn(&str) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+fn matches(selector: &NamespaceSelector, labels: &Labels) -> bool {
+    let NamespaceSelector { match_labels, match_expressions } = selector;
+    let equal = |(key, value): (&String, &String)| labels.get(key) == Some(value);
+    match_labels.iter().flatten().all(equal)
+        && match_expressions.iter().flatten().all(|requirement| satisfies(requirement, labels))
+}
+
+fn satisfies(LabelRequirement { key, operator, values }: &LabelRequirement, labels: &Labels) -> bool {
+    let value = labels.get(key);
+    let listed = value.is_some_and(|value| values.iter().flatten().any(|one| one == value));
+    match operator {
+        LabelOperator::In => listed,
+        LabelOperator::NotIn => !listed,
+        LabelOperator::Exists => value.is_some(),
+        LabelOperator::DoesNotExist => value.is_none(),
+    }
+}
