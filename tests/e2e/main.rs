@@ -2,17 +2,20 @@
 //!
 //! Most scenarios share one control plane, one sandbox and one controller ([`world::World::shared`]), each in a
 //! namespace of its own with instances of its own. Those that need a policy, a flag or the end of a controller
-//! have a world of their own.
+//! have a world of their own. What nobody may do stands in `attacks`, what each right is worth in `grants_matrix`.
 
 #![allow(clippy::indexing_slicing, reason = "a panic is how a test fails, in the helpers of tests as well")]
 
 mod a_converged_binding_costs_nothing;
 mod admission;
 mod an_edit_acts_at_once;
+mod attacks;
 mod aws_says_no;
 mod conditions_of_others;
 mod deleting_a_binding;
 mod ec2_answers_badly;
+mod grants;
+mod grants_matrix;
 mod iam_policies;
 mod killed_in_the_middle;
 mod look_but_do_not_touch;

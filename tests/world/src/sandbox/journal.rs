@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Sandbox;
+use super::{PERSON, Sandbox};
 
 /// One call in the sandbox's journal.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -26,6 +26,8 @@ pub struct Call {
     pub action: String,
     /// The parameters as sent.
     pub params: Map<String, Value>,
+    /// The caller's ARN, such as `arn:aws:sts::123456789012:assumed-role/name/session`.
+    pub identity: String,
     /// The caller's access key.
     pub access_key: String,
     /// `ok`, an error code, `pending`, or `dropped`.
@@ -71,6 +73,31 @@ impl Sandbox {
         let mut journal = self.get(&format!("journal?since={since}"))?;
         let entries = journal.get_mut("entries").map(Value::take).unwrap_or_default();
         serde_json::from_value(entries).context("the journal has entries of another form")
+    }
+
+    /// The calls that name something in a parameter: an instance's id, a profile's name.
+    ///
+    /// # Errors
+    /// The sandbox does not answer.
+    pub fn calls_naming(&self, text: &str) -> Result<Vec<Call>> {
+        let mut calls = self.calls_since(0)?;
+        calls.retain(|call| call.params.values().any(|value| value.as_str() == Some(text)));
+        Ok(calls)
+    }
+
+    /// The writes to the associations of one instance by all but [`aws_cli`](Self::aws_cli), oldest first, refused ones
+    /// included: the controller's own and those of roles that it assumed.
+    ///
+    /// # Errors
+    /// The sandbox does not answer.
+    pub fn writes_in_any_role_to(&self, instance: &str) -> Result<Vec<Call>> {
+        let mut calls = self.calls_since(0)?;
+        calls.retain(|call| {
+            call.is_write()
+                && call.instance.as_deref() == Some(instance)
+                && !call.access_key.ends_with(PERSON)
+        });
+        Ok(calls)
     }
 
     /// The controller's writes to the associations of one instance, oldest first, refused ones included.

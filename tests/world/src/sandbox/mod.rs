@@ -19,6 +19,9 @@ use crate::places::binary;
 use crate::process::Process;
 use crate::scratch::Scratch;
 
+/// Who changes things at AWS and is not the controller.
+const PERSON: &str = "PERSON";
+
 /// A running sandbox. It ends when this is dropped, and when the process ends in any way.
 ///
 /// Methods act in [`ACCOUNT`] and [`REGION`]; for others use [`post`](Self::post) and its kin.
@@ -79,7 +82,7 @@ impl Sandbox {
 
     /// The `aws` CLI in the hands of somebody who is not the controller.
     pub fn aws_cli(&self) -> AwsCli {
-        AwsCli::new(self.aws_env().as_user(ACCOUNT, "PERSON"))
+        AwsCli::new(self.aws_env().as_user(ACCOUNT, PERSON))
     }
 
     /// `GET /_sandbox/{path}`. The admin API is described in `tests/ec2-sandbox/README.md`.
