@@ -155,7 +155,7 @@ fn rival(ctx: &Context, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Conn
         return None;
     }
     let resolution = ctx.cloud.resolve(&entitled.credentials, &desired.declared);
-    let seen = at.fleet.observed(&spot.instance, Timestamp::now()).seen;
+    let seen = at.fleet.observed(&spot.instance, Timestamp::now(), Timestamp::MIN).seen;
     let authority = entitled.rights.covers(&desired.declared, &resolution, seen.as_ref());
     if matches!(authority, Authority::Refused { .. }) {
         return None;
@@ -253,7 +253,7 @@ pub fn successor(
         resolution: next.resolution.clone(),
         rights: next.entitled.rights.clone(),
         history: History { adopted: history.adopted || hands_over(binding, &next.object), ..history },
-        observed: at.fleet.observed(&next.desired.instance, now),
+        observed: at.fleet.observed(&next.desired.instance, now, Timestamp::MIN),
         standing: Standing::Winner,
         trouble: ctx.memory.trouble(&next.object.uid().unwrap_or_default()),
         leaving: None,

@@ -20,6 +20,8 @@ pub struct Version {
 #[derive(Debug, Default)]
 struct Note {
     version: Version,
+    /// When this note was opened.
+    opened: Option<Timestamp>,
     since: Option<Timestamp>,
     trouble: Option<Trouble>,
     poll: Option<Poll>,
@@ -61,8 +63,14 @@ impl Memory {
         if note.version != *version {
             // What became of a change is true whatever the spec says now.
             let outcome = note.outcome.take();
-            *note = Note { version: version.clone(), since: news.then_some(now), outcome, ..Note::default() };
+            let (opened, since) = (Some(now), news.then_some(now));
+            *note = Note { version: version.clone(), opened, since, outcome, ..Note::default() };
         }
+    }
+
+    /// When this version of the binding was first seen since it was last at rest.
+    pub fn opened(&self, uid: &str) -> Timestamp {
+        self.notes().get(uid).and_then(|note| note.opened).unwrap_or(Timestamp::MIN)
     }
 
     /// When this version of the binding was first seen, once: for the time that it took to converge.
@@ -111,7 +119,7 @@ impl Memory {
         let mut notes = self.notes();
         let note = notes.entry(uid.to_owned()).or_default();
         note.failed_looks = note.failed_looks.saturating_add(1);
-        let until = now + kind.hold_off(note.failed_looks);
+        let until = now + apart(kind.hold_off(note.failed_looks), uid, note.failed_looks);
         note.blind = Some((kind, until));
     }
 
@@ -181,9 +189,14 @@ impl Memory {
             Some(poll) if poll.reason == reason => poll.interval.saturating_mul(2).min(most),
             Some(_) | None => first,
         };
-        let mut due = now
-            + jittered(SignedDuration::try_from(interval).unwrap_or(SignedDuration::from_mins(1)), uid, 0);
-        due = on_grid(due, grid);
+        let wait = SignedDuration::try_from(interval).unwrap_or(SignedDuration::from_mins(1));
+        let mut due = match reason {
+            // What failed in one call is not tried again in one call.
+            Reason::AWSUnavailable | Reason::CredentialsUnavailable => {
+                now + apart(wait, uid, u32::try_from(interval.as_secs()).unwrap_or_default())
+            }
+            _ => on_grid(now + jittered(wait, uid, 0), grid),
+        };
         if let Some(at) = at_latest {
             due = due.min(at);
         }
@@ -220,6 +233,11 @@ fn on_grid(at: Timestamp, grid: Duration) -> Timestamp {
     let grid = i64::try_from(grid.as_millis()).unwrap_or(1).max(1);
     let rest = at.as_millisecond().rem_euclid(grid);
     if rest == 0 { at } else { at + SignedDuration::from_millis(grid - rest) }
+}
+
+/// Up to as long again, by UID and count.
+fn apart(time: SignedDuration, uid: &str, count: u32) -> SignedDuration {
+    time + jittered(time, uid, count).saturating_sub(time).saturating_mul(9)
 }
 
 /// Up to a tenth more, by the UID, so that what failed together does not come back together.

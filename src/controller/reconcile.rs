@@ -314,7 +314,8 @@ pub fn judge_by(
         resolution,
         rights,
         history,
-        observed: fleet.observed(&desired.instance, now),
+        // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
+        observed: fleet.observed(&desired.instance, now, ctx.memory.opened(&subject.uid)),
         standing: gather::standing(object, &rivals, &ctx.settings),
         trouble: ctx.memory.trouble(&subject.uid),
         leaving,

@@ -44,10 +44,15 @@ impl Report<'_> {
         let resolved = self.resolved();
         let refused = self.is_refused();
         let place = self.place.filter(|_| !refused && self.decision.reason != Reason::RegionChanged);
+        // Without a right only what was carried out while there was one is still told.
+        let unused = InstanceRoleBindingStatus::default();
+        let noted_place =
+            if refused && before.previous.is_none() && before.adopted.is_none() { &unused } else { before };
         InstanceRoleBindingStatus {
             observed_generation: self.generation,
-            region: place.map_or_else(|| before.region.clone(), |place| Some(place.region.to_string())),
-            account: place.map_or_else(|| before.account.clone(), |place| Some(place.account.to_string())),
+            region: place.map_or_else(|| noted_place.region.clone(), |place| Some(place.region.to_string())),
+            account: place
+                .map_or_else(|| noted_place.account.clone(), |place| Some(place.account.to_string())),
             mode: Some(self.desired.mode),
             deletion_policy: Some(self.desired.deletion),
             profile: resolved

@@ -38,7 +38,8 @@ pub(super) struct LastWrite {
 }
 
 impl Entry {
-    pub(super) fn observed(&self, now: Timestamp) -> Observed {
+    /// What is known now. A look at the instance from before `since` is none to write by.
+    pub(super) fn observed(&self, now: Timestamp, since: Timestamp) -> Observed {
         let mut view = self.view.clone();
         if let (Some(view), Some(write)) = (&mut view, &self.write)
             && now >= write.settles
@@ -47,10 +48,20 @@ impl Entry {
             // Settled by now, but not looked at since: worth no more than a listing.
             view.grade = Grade::Listing;
         }
-        let instance =
-            self.instance.as_ref().filter(|(_, at)| now.duration_since(*at) <= FRESH).map(|(i, _)| i.clone());
+        let fresh = |at: &Timestamp| now.duration_since(*at) <= FRESH && *at >= since;
+        let instance = self.instance.as_ref().filter(|(_, at)| fresh(at)).map(|(i, _)| i.clone());
         let seen = self.instance.as_ref().map(|(instance, _)| instance.clone());
         Observed { view, instance, seen }
+    }
+
+    /// Nobody looked while no binding named it. What a write of ours left unsettled is still unsettled, and what its
+    /// reply proved then may have changed since.
+    pub(super) fn wanted_again(&mut self) {
+        self.unwanted = false;
+        self.view = None;
+        if let Some(write) = &mut self.write {
+            (write.known, write.proved) = (None, false);
+        }
     }
 
     /// An instance that nobody waits for is not remembered for longer than a write may rest on the look.
@@ -240,7 +251,7 @@ mod tests {
     }
 
     fn seen(entry: &Entry, second: i64) -> (Rows, Grade) {
-        let view = entry.observed(at(second)).view.unwrap();
+        let view = entry.observed(at(second), at(0)).view.unwrap();
         (view.rows, view.grade)
     }
 
@@ -320,7 +331,18 @@ mod tests {
             tags: Tags::default(),
         };
         entry.instance = Some((running.clone(), at(0)));
-        assert_eq!(entry.observed(at(5)).instance, Some(running));
-        assert_eq!(entry.observed(at(6)).instance, None);
+        assert_eq!(entry.observed(at(5), at(0)).instance, Some(running.clone()));
+        assert_eq!(entry.observed(at(6), at(0)).instance, None);
+        let later = entry.observed(at(5), at(1));
+        assert_eq!((later.instance, later.seen), (None, Some(running)), "from before it was asked for");
+    }
+
+    #[test]
+    fn what_was_known_while_somebody_looked_is_not_known_after_nobody_did() {
+        let mut entry = Entry::default();
+        entry.wrote(Some(associated("1", "App")), at(0));
+        entry.wanted_again();
+        entry.looked_up(vec![Some(associated("2", "Other"))], at(3));
+        assert_eq!(seen(&entry, 3), (Rows::One(associated("2", "Other")), Grade::Unsettled));
     }
 }

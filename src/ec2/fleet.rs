@@ -90,7 +90,11 @@ impl Fleet {
 
     /// Keeps this instance in view.
     pub fn track(&self, id: &InstanceId) {
-        self.entries().entry(id.clone()).or_default().unwanted = false;
+        let mut entries = self.entries();
+        let entry = entries.entry(id.clone()).or_default();
+        if entry.unwanted {
+            entry.wanted_again();
+        }
     }
 
     /// No binding names this instance any more. What a write of ours left unsettled is remembered until it has
@@ -113,9 +117,9 @@ impl Fleet {
         self.entries().values().all(|entry| entry.unwanted)
     }
 
-    /// What is known of the instance now.
-    pub fn observed(&self, id: &InstanceId, now: Timestamp) -> Observed {
-        self.entries().get(id).map_or_else(Observed::default, |entry| entry.observed(now))
+    /// What is known of the instance now. A look at the instance from before `since` is none to write by.
+    pub fn observed(&self, id: &InstanceId, now: Timestamp, since: Timestamp) -> Observed {
+        self.entries().get(id).map_or_else(Observed::default, |entry| entry.observed(now, since))
     }
 
     /// When what our last write changed will have settled, if it has not.

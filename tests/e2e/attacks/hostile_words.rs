@@ -246,7 +246,8 @@ fn names_as_long_as_they_get() -> Result<()> {
     s.bind(&binding, &i, &json!({"roleName": "r".repeat(64)}))?;
     let found = s.is_carried_out(&binding)?;
     assert_eq!(found["status"]["grant"], grant);
-    s.event(&binding, "Associated")?;
+    // Its Events would have longer names than the API server takes (their names begin with the binding's): that they
+    // cannot be written fails nothing.
     s.delete(&binding)?;
     s.vanishes(&binding)?;
     s.world().revoke(&grant)

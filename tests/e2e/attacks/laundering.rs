@@ -78,8 +78,7 @@ fn a_forged_story_does_not_take_off_what_somebody_else_attached() -> Result<()> 
     forge(
         &s,
         "web",
-        json!({"changes": [change], "desired": {"profileArn": foreign}, "adopted": true,
-            "previous": {"none": true}}),
+        json!({"changes": [change], "desired": {"profileArn": foreign}, "previous": {"none": true}}),
     )?;
     s.delete("web")?;
     s.vanishes("web")?;
