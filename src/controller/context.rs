@@ -73,6 +73,8 @@ impl Settings {
 
 /// From so many waiting changes on the controller is busy.
 const BUSY: usize = 20;
+/// So long it counts as busy after that: what was changed last is looked at until then.
+const AFTERWARDS: Duration = Duration::from_secs(15);
 
 /// The shortest pause between two passes.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -99,6 +101,7 @@ pub struct Context {
     /// Set once the process is asked to stop: no write is begun any more.
     pub stopping: AtomicBool,
     turns: Mutex<HashMap<(Place, Operation), Queue>>,
+    busy: Mutex<Option<Instant>>,
 }
 
 impl Context {
@@ -126,6 +129,7 @@ impl Context {
             metrics,
             stopping: AtomicBool::new(false),
             turns: Mutex::default(),
+            busy: Mutex::default(),
         }
     }
 
@@ -225,9 +229,14 @@ impl Context {
         }
     }
 
-    /// Whether so many changes wait for their turn that looks had better share calls than be early.
+    /// Whether so many changes wait for their turn, or did a moment ago, that looks had better share calls than be early.
     pub fn is_busy(&self) -> bool {
-        self.turns().values().map(Queue::waiting).sum::<usize>() >= BUSY
+        let waiting = self.turns().values().map(Queue::waiting).sum::<usize>();
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting >= BUSY {
+            *busy = Some(Instant::now());
+        }
+        busy.is_some_and(|last| last.elapsed() < AFTERWARDS)
     }
 
     /// Asks for a turn to write.

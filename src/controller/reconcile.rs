@@ -35,7 +35,7 @@ const SHORTLY: Duration = Duration::from_secs(1);
 /// Looks at what is under way fall on a grid, so that many share a call: a fine one, and a coarse one while many changes
 /// wait for their turn.
 const FINE: Duration = Duration::from_millis(250);
-const COARSE: Duration = Duration::from_secs(2);
+const COARSE: Duration = Duration::from_secs(5);
 /// How soon to look again after a newer object refused a write: its own event usually comes first.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 

@@ -35,7 +35,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How often it is looked who has room in the grants of crowded namespaces.
 const CROWD: Duration = Duration::from_secs(1);
 /// How far ahead instances are looked at before their turn: a look is good for five seconds.
-const AHEAD: Duration = Duration::from_secs(2);
+const AHEAD: Duration = Duration::from_millis(3500);
 /// How long changes of grants and namespaces are gathered before the bindings concerned are woken again.
 const TOGETHER: Duration = Duration::from_millis(50);
 
@@ -327,7 +327,7 @@ async fn wake_crowded(ctx: Arc<Context>) {
 async fn look_ahead(ctx: Arc<Context>) {
     loop {
         tokio::time::sleep(AHEAD).await;
-        ctx.look_ahead(AHEAD + Duration::from_millis(500)).await;
+        ctx.look_ahead(AHEAD + Duration::from_millis(400)).await;
     }
 }
 

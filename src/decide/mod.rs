@@ -319,8 +319,9 @@ pub fn decide(case: &Case<'_>, now: Timestamp) -> Decision {
     }
     let seen = case.observed.seen.as_ref();
     let authority = case.rights.covers(&case.desired.declared, case.resolution, seen);
+    let refused = matches!(authority, Authority::Refused { .. });
     if let Some(decision) = moved(case)
-        && !matches!(authority, Authority::Refused { .. })
+        && (case.leaving.is_some() || !refused)
     {
         return decision.with(authority);
     }

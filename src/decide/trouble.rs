@@ -5,8 +5,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Authority, Carried, Case, Cause, Claim, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows, Step,
-    Write,
+    Authority, Carried, Case, Cause, Claim, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows,
+    Standing, Step, Write,
 };
 
 /// What failed, sorted by what to do next.
@@ -221,7 +221,9 @@ fn put_back(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -
 /// Whether a grant covers bringing a profile back. Where that cannot be told yet, the look that the write needs tells.
 fn may_return(case: &Case<'_>, profile: &ProfileRef) -> bool {
     let seen = case.observed.instance.as_ref().or(case.observed.seen.as_ref());
-    !matches!(case.rights.authority(Claim::Attach(profile), seen), Authority::Refused { .. })
+    let claim = Claim::Attach(profile);
+    let protected = seen.is_some_and(|instance| case.rights.protection(claim, instance).is_some());
+    !protected && !matches!(case.rights.authority(claim, seen), Authority::Refused { .. })
 }
 
 /// The same where IAM says between the halves that the declared profile is gone or holds no role: there is no write
@@ -236,7 +238,10 @@ pub(super) fn rescue(case: &Case<'_>, decision: Decision, now: Timestamp) -> Dec
     else {
         return decision;
     };
-    let unknown = decision.reason == Reason::NotAuthorized && !may_return(case, before);
+    // Who may not have what is declared was told so before anything else was asked: whether the instance is its at all.
+    let elsewhere = case.history.place.as_ref().is_some_and(|place| place != case.place);
+    let unknown = decision.reason == Reason::NotAuthorized
+        && (elsewhere || *case.standing != Standing::Winner || !may_return(case, before));
     if case.leaving.is_some() || case.resolution.is_found_as(before) || unknown {
         return decision;
     }

@@ -12,11 +12,15 @@ use super::client::{FILTER_VALUES, ReadToken};
 use super::error::Error;
 use crate::ids::InstanceId;
 
-/// How long a look-up waits for others: far below what a person notices. Each that comes along keeps the window open
-/// for as long again, so that a burst of edits shares few calls …
+/// How long a look-up waits for others, far below what a person notices; each that comes along keeps the window open for
+/// as long again …
 const WINDOW: Duration = Duration::from_millis(15);
-/// … but not for longer than this.
-const LONGEST: Duration = Duration::from_millis(300);
+/// … and for this long where the last call took a crowd along: then there are more to come.
+const CROWDED: Duration = Duration::from_millis(100);
+/// But not for longer than this.
+const LONGEST: Duration = Duration::from_millis(500);
+/// From so many on it is a crowd.
+const CROWD: usize = 5;
 
 type Ask = (InstanceId, oneshot::Sender<Result<(), Error>>);
 type Answer = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
@@ -42,9 +46,10 @@ impl Gather {
         let (asks, mut inbox) = mpsc::unbounded_channel::<Ask>();
         let call = Arc::new(call);
         tokio::spawn(async move {
+            let mut window = WINDOW;
             while let Some(first) = inbox.recv().await {
                 let mut batch = vec![first];
-                gather(&mut inbox, &mut batch).await;
+                gather(&mut inbox, &mut batch, window).await;
                 let token = token();
                 tokio::pin!(token);
                 let token = loop {
@@ -53,6 +58,7 @@ impl Gather {
                         Some(ask) = inbox.recv(), if batch.len() < FILTER_VALUES => batch.push(ask),
                     }
                 };
+                window = if batch.len() < CROWD { WINDOW } else { CROWDED };
                 let call = Arc::clone(&call);
                 tokio::spawn(async move {
                     let mut ids: Vec<InstanceId> = batch.iter().map(|(id, _)| id.clone()).collect();
@@ -80,10 +86,10 @@ impl Gather {
 }
 
 /// Takes in those who ask while the window is open.
-async fn gather(inbox: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>) {
+async fn gather(inbox: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>, window: Duration) {
     let closes = Instant::now() + LONGEST;
     while batch.len() < FILTER_VALUES {
-        let until = closes.min(Instant::now() + WINDOW);
+        let until = closes.min(Instant::now() + window);
         match tokio::time::timeout_at(until, inbox.recv()).await {
             Ok(Some(ask)) => batch.push(ask),
             Ok(None) | Err(_) => return,

@@ -201,7 +201,7 @@ fn any_spec() -> impl Strategy<Value = Desired> {
         })
 }
 
-fn any_story() -> impl Strategy<Value = Story> {
+pub(super) fn any_story() -> impl Strategy<Value = Story> {
     let grade =
         proptest::option::weighted(0.9, select(vec![Grade::Listing, Grade::Unsettled, Grade::Settled]));
     let standing = prop_oneof![8 => Just(Standing::Winner), 1 => Just(Standing::Loser { winner: None })];
