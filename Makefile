@@ -120,10 +120,10 @@ demo: build control-plane venv ## See it work, from nothing; KEEP=1 leaves it ru
 	@KEEP=$(KEEP) $(TARGET)/debug/demo
 
 .PHONY: bench
-bench: need-rust control-plane ## Measure it: latency, calls, memory (optimised build: 5 minutes, once)
+bench: need-rust control-plane venv ## Measure it; F="bulk large" chooses parts (optimised build: 7 minutes, once)
 	@printf '\n== building with optimisation\n'
 	@cargo build --release --workspace --bins
-	@$(TARGET)/release/bench
+	@$(TARGET)/release/bench $(F)
 
 # --- what a machine must have
 

@@ -60,7 +60,7 @@ pub async fn act(
         return Ok(Outcome::Stopping);
     }
     let place = subject.connection.place.clone();
-    if let Turn::Later(wait) = ctx.turn(&place, operation, &subject.key, class(subject, decision)) {
+    if let Turn::Later(wait) = ctx.turn(&place, operation, &subject.key, class(subject, write, decision)) {
         return Ok(Outcome::Waits(wait));
     }
     if let Write::Disassociate { then: Some(profile), .. } = write
@@ -123,9 +123,9 @@ fn not_sent(ctx: &Context, subject: &mut Subject, operation: Operation) {
     report::withdraw(&mut subject.status);
 }
 
-fn class(subject: &Subject, decision: &Decision) -> Class {
+fn class(subject: &Subject, write: &Write, decision: &Decision) -> Class {
     match decision.plan.first().map(|(_, cause)| *cause) {
-        _ if subject.swapping => Class::SecondHalf,
+        _ if subject.swapping && matches!(write, Write::Associate { .. }) => Class::SecondHalf,
         Some(Cause::DriftDetected | Cause::ProfileRecreated) => Class::Drift,
         Some(Cause::Declared | Cause::Deleted) | None => Class::Asked,
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::bindings::{Bindings, Key};
 use super::entitle::{Recount, Rooms, entitle};
@@ -98,6 +98,8 @@ pub struct Context {
     pub events: Events,
     pub memory: Memory,
     pub metrics: Arc<Metrics>,
+    /// When this process began to work.
+    pub started: Timestamp,
     /// Set once the process is asked to stop: no write is begun any more.
     pub stopping: AtomicBool,
     turns: Mutex<HashMap<(Place, Operation), Queue>>,
@@ -127,6 +129,7 @@ impl Context {
             events,
             memory: Memory::default(),
             metrics,
+            started: Timestamp::now(),
             stopping: AtomicBool::new(false),
             turns: Mutex::default(),
             busy: Mutex::default(),

@@ -61,6 +61,7 @@ pub fn version(binding: &InstanceRoleBinding) -> Version {
         generation: binding.metadata.generation,
         requested_at: binding.annotations().get(REQUESTED_AT).cloned(),
         deleted: binding.metadata.deletion_timestamp.is_some(),
+        grants: Vec::new(),
     }
 }
 
@@ -121,13 +122,15 @@ fn past_change(change: &crate::api::binding::Change) -> Option<PastChange> {
     })
 }
 
-/// The newest change that status tells of, and until when looks may show the time before it.
-pub fn settles(history: &History, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
-    let newest = history.newest()?;
+/// The newest change that status tells of, and until when looks may show the time before it. What this process did it
+/// knows by itself, so a time since its start was written by somebody else and is not believed.
+pub fn settles(history: &History, started: Timestamp, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let newest = history.newest().filter(|change| change.at <= started)?;
     let for_long = if newest.confirmed { SETTLE } else { SETTLE_UNKNOWN };
     // `at` is in whole seconds and from before the call was sent, which takes at most five.
-    let until = newest.at + for_long + SignedDuration::from_secs(6);
-    (newest.at <= now && until > now).then_some((newest.at, until))
+    let until =
+        newest.at.checked_add(for_long).and_then(|at| at.checked_add(SignedDuration::from_secs(6))).ok()?;
+    (until > now).then_some((newest.at, until))
 }
 
 /// Another binding for the same instance that a grant covers, or may turn out to cover. Who was given nothing is no

@@ -9,7 +9,8 @@ use internment::ArcIntern;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use kube::api::ObjectMeta;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{
@@ -22,8 +23,7 @@ use crate::api::binding::{
 type Word = ArcIntern<str>;
 
 /// A binding as it is kept between passes.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(from = "InstanceRoleBinding")]
+#[derive(Debug, Clone)]
 pub struct Kept {
     metadata: ObjectMeta,
     spec: Spec,
@@ -113,6 +113,26 @@ fn words(text: Option<String>) -> Option<Word> {
 
 fn text(word: &Option<Word>) -> Option<String> {
     word.as_ref().map(|word| word.to_string())
+}
+
+/// One object that cannot be read must not end the watch of all: tenants write status, and dates in it that the API server
+/// takes need not be dates to us. What cannot be read of an object is left out.
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut object = Value::deserialize(from)?;
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        match InstanceRoleBinding::deserialize(&object) {
+            Ok(binding) => Ok(binding.into()),
+            Err(_) => {
+                if let Some(fields) = object.as_object_mut() {
+                    fields.remove("status");
+                }
+                InstanceRoleBinding::deserialize(object).map(Self::from).map_err(serde::de::Error::custom)
+            }
+        }
+    }
 }
 
 impl From<InstanceRoleBinding> for Kept {
@@ -433,6 +453,18 @@ mod tests {
             let unseen = InstanceRoleBinding { status: None, ..whole };
             assert_eq!(Kept::from(unseen.clone()).whole(), unseen);
         }
+    }
+
+    #[test]
+    fn a_date_that_is_none_to_us_ends_no_watch() {
+        let bad = "9999-12-31T23:59:59Z";
+        let mut object = serde_json::to_value(binding(json!({"name": "app"}))).unwrap();
+        object["metadata"]["managedFields"] = json!([{"manager": "x", "operation": "Update", "time": bad}]);
+        let kept: Kept = serde_json::from_value(object.clone()).unwrap();
+        assert!(kept.status.is_some());
+        object["status"]["conditions"][0]["lastTransitionTime"] = json!(bad);
+        let kept: Kept = serde_json::from_value(object).unwrap();
+        assert!(kept.status.is_none() && kept.instance_id() == "i-0123456789abcdef0");
     }
 
     #[test]

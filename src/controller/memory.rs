@@ -1,12 +1,12 @@
 //! What is remembered between passes and may be forgotten by a restart: failures, and when to look again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::decide::{Cadence, Reason, Trouble, TroubleKind};
+use crate::decide::{Cadence, Grant, Reason, Trouble, TroubleKind};
 
 /// What a note is valid for: another spec or a new request ends every back-off.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +15,8 @@ pub struct Version {
     pub generation: Option<i64>,
     pub requested_at: Option<String>,
     pub deleted: bool,
+    /// The grants that it acts by: a change of them ends every back-off as well.
+    pub grants: Vec<Arc<Grant>>,
 }
 
 #[derive(Debug, Default)]
@@ -258,7 +260,7 @@ mod tests {
     }
 
     fn version(generation: i64) -> Version {
-        Version { uid: "u".into(), generation: Some(generation), requested_at: None, deleted: false }
+        Version { uid: "u".into(), generation: Some(generation), ..Version::default() }
     }
 
     #[test]

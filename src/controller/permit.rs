@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
+use kube::ResourceExt;
+
 use super::context::Context;
 use super::entitle::Recount;
 use super::kubernetes;
 use super::reconcile::{self, Subject};
+use crate::api::InstanceRoleBinding;
 use crate::api::binding::InstanceRoleBindingStatus;
 use crate::decide::{Step, Write};
 
@@ -34,6 +37,10 @@ impl<'a> Permit<'a> {
         let recorded = intent.is_some_and(|change| change.operation == write.operation())
             && subject.status.previous.is_some();
         for _ in 0..ATTEMPTS {
+            // The looks below take time, in which people edit.
+            if ctx.bindings.get(&subject.key).is_none_or(|newest| is_newer(&newest, &subject.object)) {
+                return Ok(None);
+            }
             let known = reconcile::judge_by(ctx, subject, before, Recount::Always)?;
             match known.decision.step {
                 Step::Write(now) if now == *write => return Ok(recorded.then_some(Self { write })),
@@ -52,4 +59,12 @@ impl<'a> Permit<'a> {
     pub fn write(&self) -> &'a Write {
         self.write
     }
+}
+
+/// Whether somebody edited, deleted or made the object anew. The store may be behind what was just written, never ahead
+/// of what people declared.
+fn is_newer(newest: &InstanceRoleBinding, judged: &InstanceRoleBinding) -> bool {
+    newest.uid() != judged.uid()
+        || newest.metadata.generation > judged.metadata.generation
+        || (newest.metadata.deletion_timestamp.is_some() && judged.metadata.deletion_timestamp.is_none())
 }

@@ -92,13 +92,24 @@ pub async fn reconcile(
     if slot.lend(timeout(SHORTLY, ctx.grants.known())).await.is_err() {
         return Ok(Action::requeue(SHORTLY));
     }
+    // Whoever is not seen yet may be the older one.
+    if !ctx.bindings.is_listed() {
+        return Ok(Action::requeue(SHORTLY));
+    }
     let now = Timestamp::now();
-    let version = gather::version(&object);
+    let mut version = gather::version(&object);
     let told = object.status.as_ref().and_then(|status| status.observed_generation);
-    ctx.memory.open(&version, told != object.metadata.generation, now);
+    let news = told != object.metadata.generation;
     let credentials = match entitle(ctx, &object, &desired, &spot, Recount::Sparing) {
-        Ok(entitled) => entitled.credentials,
-        Err(lack) => return unentitled(ctx, &object, &desired, &spot, &lack).await,
+        Ok(entitled) => {
+            version.grants = entitled.rights.grants;
+            ctx.memory.open(&version, news, now);
+            entitled.credentials
+        }
+        Err(lack) => {
+            ctx.memory.open(&version, news, now);
+            return unentitled(ctx, &object, &desired, &spot, &lack).await;
+        }
     };
     let connection = ctx.connect(&credentials, &spot.region).await;
     if slot.lend(timeout(SHORTLY, connection.fleet.first_pass())).await.is_err() {
@@ -304,7 +315,7 @@ pub fn judge_by(
     }
     let rivals = gather::rivals(ctx, object, &subject.spot, connection);
     let history = gather::history(object, status, &resolution, &rivals);
-    if let Some((at, until)) = gather::settles(&history, now) {
+    if let Some((at, until)) = gather::settles(&history, ctx.started, now) {
         fleet.written_elsewhere(&desired.instance, at, until);
     }
     let leaving = gather::leaving(object, None)

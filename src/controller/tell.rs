@@ -103,14 +103,16 @@ async fn write(
     if !awaited && turn.is_none() {
         return Ok(None);
     }
-    alarm(ctx, object, decision);
     let (reason, phase) = (decision.reason.as_str(), decision.step.phase());
     tracing::debug!(reason, ?phase, "status changes");
     let written = ctx.kubernetes.patch_status(object, status).await;
     if let Some(next) = turn.and_then(|turn| ctx.teller.done(turn)) {
         ctx.bindings.wake(&next);
     }
-    Ok(Some(Arc::new(written?)))
+    let written = Arc::new(written?);
+    // Not before: a status that was refused is told again.
+    alarm(ctx, object, decision);
+    Ok(Some(written))
 }
 
 /// Whether somebody waits for the news: who edited, deleted, asked for a look, or whose instance was changed.

@@ -132,7 +132,7 @@ impl Grant {
         }
         Ok(Self {
             name: name.into(),
-            max_bindings: spec.max_bindings.map(|most| usize::try_from(most).unwrap_or(0)),
+            max_bindings: spec.max_bindings.map(at_least_one).transpose()?,
             credentials: match &spec.aws {
                 None => None,
                 Some(role) => Some(AssumedRole {
@@ -218,6 +218,14 @@ fn not_empty(what: &'static str, empty: Option<bool>) -> Result<(), Malformed> {
         }
         Some(false) | None => Ok(()),
     }
+}
+
+fn at_least_one(most: i64) -> Result<usize, Malformed> {
+    usize::try_from(most).ok().filter(|most| *most > 0).ok_or_else(|| Malformed {
+        what: "spec.maxBindings",
+        value: most.to_string(),
+        expected: "it is at least 1",
+    })
 }
 
 fn all<T>(texts: &[String], parse: impl Fn(&str) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
