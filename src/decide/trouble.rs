@@ -5,8 +5,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Authority, Carried, Case, Cause, Claim, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows, Step,
-    Write,
+    Authority, Carried, Case, Cause, Claim, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows,
+    Standing, Step, Write,
 };
 
 /// What failed, sorted by what to do next.
@@ -221,7 +221,9 @@ fn put_back(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -
 /// Whether a grant covers bringing a profile back. Where that cannot be told yet, the look that the write needs tells.
 fn may_return(case: &Case<'_>, profile: &ProfileRef) -> bool {
     let seen = case.observed.instance.as_ref().or(case.observed.seen.as_ref());
-    !matches!(case.rights.authority(Claim::Attach(profile), seen), Authority::Refused { .. })
+    let claim = Claim::Attach(profile);
+    let protected = seen.is_some_and(|instance| case.rights.protection(claim, instance).is_some());
+    !protected && !matches!(case.rights.authority(claim, seen), Authority::Refused { .. })
 }
 
 /// The same where IAM says between the halves that the declared profile is gone or holds no role: there is no write
@@ -237,7 +239,9 @@ pub(super) fn rescue(case: &Case<'_>, decision: Decision, now: Timestamp) -> Dec
         return decision;
     };
     let unknown = decision.reason == Reason::NotAuthorized && !may_return(case, before);
-    if case.leaving.is_some() || case.resolution.is_found_as(before) || unknown {
+    // Who has no right to what is declared was not asked yet whether the instance is another binding's or elsewhere.
+    let elsewhere = *case.standing != Standing::Winner || super::moved(case).is_some();
+    if case.leaving.is_some() || case.resolution.is_found_as(before) || unknown || elsewhere {
         return decision;
     }
     let may_return = may_return(case, before);
