@@ -318,7 +318,11 @@ pub fn decide(case: &Case<'_>, now: Timestamp) -> Decision {
         return farewell;
     }
     let seen = case.observed.seen.as_ref();
-    let authority = case.rights.covers(&case.desired.declared, case.resolution, seen);
+    let authority = match case.leaving {
+        // What was declared may be granted no more while what deletion puts back is.
+        Some(_) => case.rights.reach(seen),
+        None => case.rights.covers(&case.desired.declared, case.resolution, seen),
+    };
     if let Some(decision) = moved(case)
         && !matches!(authority, Authority::Refused { .. })
     {
