@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 
+use super::law::Law;
 use crate::api::binding::{AdoptionPolicy, DeletionPolicy, Mode, Operation, WhenStopped};
 use crate::decide::*;
 use crate::ids::{AccountId, AssociationId, InstanceId, ProfileArn, ProfileId, ProfileName, Region};
@@ -77,13 +77,16 @@ pub struct Story {
     pub desired: Desired,
     pub resolution: Resolution,
     pub place: Place,
-    pub rights: Rights,
+    /// Who was given what.
+    pub law: Law,
     pub history: History,
     pub rows: Vec<Association>,
     /// The grade of the view, or nothing before the first look.
     pub grade: Option<Grade>,
     pub began: Timestamp,
     pub instance: Option<Instance>,
+    /// What an older look at the instance showed, where that differs.
+    pub seen: Option<Instance>,
     pub standing: Standing,
     pub trouble: Option<Trouble>,
     pub leaving: Option<Leaving>,
@@ -93,19 +96,6 @@ pub struct Story {
 /// A grant, as an administrator writes its spec.
 pub fn grant(name: &str, spec: serde_json::Value) -> Arc<Grant> {
     Arc::new(Grant::parse(name, &serde_json::from_value(spec).unwrap()).unwrap())
-}
-
-/// All that these stories ask for.
-pub fn rights() -> Rights {
-    let all = grant(
-        "all",
-        json!({
-            "namespaces": {"selector": {}},
-            "instanceProfiles": ["arn:aws:iam::123456789012:instance-profile/*", APP, OLD, OTHER, "app", "pp"],
-            "instances": {"regions": ["eu-west-1"]},
-        }),
-    );
-    Rights { grants: vec![all], ..Rights::default() }
 }
 
 fn story(declared: Declared, resolution: Resolution) -> Story {
@@ -121,12 +111,13 @@ fn story(declared: Declared, resolution: Resolution) -> Story {
         },
         resolution,
         place: here(),
-        rights: rights(),
+        law: Law::all(),
         history: History::default(),
         rows: Vec::new(),
         grade: Some(Grade::Settled),
         began: noon() - seconds(2),
         instance: None,
+        seen: None,
         standing: Standing::Winner,
         trouble: None,
         leaving: None,
@@ -207,6 +198,12 @@ impl Story {
         self.but(|s| s.desired.deletion = policy)
     }
 
+    // Who was given what.
+
+    pub fn under(self, law: Law) -> Self {
+        self.but(|s| s.law = law)
+    }
+
     // What EC2 shows.
 
     pub fn running(self) -> Self {
@@ -231,6 +228,19 @@ impl Story {
         self.but(|s| {
             s.instance = Some(Instance::Present { state, managed: true, tags: Tags::default() });
         })
+    }
+
+    /// The instance carries these tags; it runs, unless another state was told.
+    pub fn tagged<const N: usize>(self, pairs: [(&str, &str); N]) -> Self {
+        self.but(|s| match s.instance.get_or_insert_with(running) {
+            Instance::Present { tags, .. } => *tags = pairs.into_iter().collect(),
+            other => panic!("no tags on {other:?}"),
+        })
+    }
+
+    /// The instance was looked at once, too long ago to write by it.
+    pub fn looked_at_long_ago(self) -> Self {
+        self.but(|s| s.seen = s.instance.take())
     }
 
     /// Associated with this profile.
@@ -374,16 +384,28 @@ impl Story {
             began: self.began,
             ended: self.began,
         });
-        Observed { view, instance: self.instance.clone(), seen: self.instance.clone() }
+        Observed {
+            view,
+            instance: self.instance.clone(),
+            seen: self.seen.clone().or_else(|| self.instance.clone()),
+        }
     }
 
     pub fn decide(&self) -> Decision {
+        match self.law.entitle(self) {
+            Ok(rights) => self.decide_by(&rights),
+            Err(lack) => without_rights(&self.desired, self.leaving.as_ref(), &lack),
+        }
+    }
+
+    /// By these rights, whatever the law.
+    pub fn decide_by(&self, rights: &Rights) -> Decision {
         decide(
             &Case {
                 desired: &self.desired,
                 resolution: &self.resolution,
                 place: &self.place,
-                rights: &self.rights,
+                rights,
                 history: &self.history,
                 observed: &self.observed(),
                 standing: &self.standing,
@@ -393,6 +415,17 @@ impl Story {
             self.now,
         )
     }
+
+    pub fn written(&self) -> Option<Write> {
+        match self.decide().step {
+            Step::Write(write) => Some(write),
+            _ => None,
+        }
+    }
+}
+
+fn running() -> Instance {
+    Instance::Present { state: InstanceState::Running, managed: false, tags: Tags::default() }
 }
 
 /// The step and the reason that a story ends with.
