@@ -78,6 +78,21 @@ impl Law {
         Self { labels, required, own, ..Self::none() }
     }
 
+    /// Every grant with this profile alone.
+    pub fn narrowed_to(&self, profile: &str) -> Self {
+        self.but(|spec| spec["instanceProfiles"] = json!([profile]))
+    }
+
+    pub fn never_none(&self) -> Self {
+        self.but(|spec| spec["allowNone"] = json!(false))
+    }
+
+    fn but(&self, change: impl Fn(&mut Value)) -> Self {
+        let Self { mut specs, labels, required, own, .. } = self.clone();
+        specs.iter_mut().for_each(change);
+        Self { labels, required, own, ..Self::of(specs) }
+    }
+
     /// The rights of the story's binding, before AWS is asked anything; the grants' room aside.
     pub fn entitle(&self, story: &Story) -> Result<Rights, Lack> {
         let own_region = Region::parse("eu-west-1").unwrap();

@@ -682,6 +682,35 @@ fn any_events() -> impl Strategy<Value = Vec<(usize, Event)>> {
     proptest::collection::vec((0_usize..40, one), 0..5)
 }
 
+/// Laws that grant all that a play is about.
+fn any_sufficient_law() -> impl Strategy<Value = Law> {
+    let grant = |profiles: Value, instances: Value| json!({"namespaces": {"names": ["team-a"]}, "instanceProfiles": profiles, "instances": instances});
+    let (id, tag) = (json!({"ids": ["i-0123456789abcdef0"]}), json!({"tags": {"team": "a"}}));
+    let path = "arn:aws:iam::123456789012:instance-profile/team/*";
+    select(vec![
+        Law::all(),
+        Law::of([grant(json!([path]), tag.clone())]),
+        Law::of([grant(json!([APP, OLD]), id.clone()), grant(json!([path]), tag.clone())]),
+        Law::of([grant(json!([path]), id)]).requiring("team", "a"),
+    ])
+}
+
+/// What administrators, and those who may tag, do meanwhile.
+fn any_changes_of_law() -> impl Strategy<Value = Vec<(usize, Event)>> {
+    let one = select(vec![
+        Event::GrantGone,
+        Event::GrantNarrowed,
+        Event::NoneForbidden,
+        Event::GrantBack,
+        Event::GrantBack,
+        Event::Untag,
+        Event::Retag,
+        Event::Retag,
+        Event::BecomesNode,
+    ]);
+    proptest::collection::vec((0_usize..40, one), 0..6)
+}
+
 /// A world as EC2 can be in it, with a binding for P or for none that was never looked at.
 fn any_play() -> impl Strategy<Value = Play> {
     let state = select(vec!["running", "running", "stopped", "pending", "stopping"]);
@@ -694,8 +723,9 @@ fn any_play() -> impl Strategy<Value = Play> {
         vec![(APP, "disassociating"), (OLD, "associating")],
         vec![(OLD, "disassociating"), (APP, "associating")],
     ]);
-    (any_spec(), proptest::bool::weighted(0.2), state, rows, any_fault(), any_luck(), any_events()).prop_map(
-        |(spec, none, state, rows, fault, luck, events)| {
+    let world = (any_fault(), any_luck(), any_events(), any_sufficient_law(), any::<bool>());
+    (any_spec(), proptest::bool::weighted(0.2), state, rows, world).prop_map(
+        |(spec, none, state, rows, (fault, luck, events, law, sparing))| {
             let begin = if none { want_none() } else { want(APP) };
             let story = begin.but(|s| {
                 s.desired = Desired {
@@ -708,8 +738,11 @@ fn any_play() -> impl Strategy<Value = Play> {
                     s.desired.adoption = AdoptionPolicy::Replace;
                 }
             });
-            let story = rows.into_iter().fold(story, |story, (name, state)| story.row(name, state));
-            Play::new(story, state, fault).with(luck, events)
+            let story =
+                rows.into_iter().fold(story.under(law), |story, (name, state)| story.row(name, state));
+            let mut play = Play::new(story, state, fault).with(luck, events);
+            play.sparing = sparing;
+            play
         },
     )
 }
@@ -848,5 +881,86 @@ proptest! {
             DeletionPolicy::Restore if wrote => prop_assert_eq!(&carries, &found, "{:?} {:#?}", how, play),
             DeletionPolicy::Restore => prop_assert_eq!(&carries, &carried),
         }
+    }
+
+    /// That no write goes out without a grant valid at that read, [`Play`] asserts of each.
+    #[test]
+    fn whatever_is_granted_and_tagged_meanwhile_when_all_is_granted_again_it_ends_well(
+        mut play in any_play(),
+        changes in any_changes_of_law(),
+    ) {
+        play.events.extend(changes);
+        play.follow(10);
+        play.events.clear();
+        play.events.extend([(play.steps(), Event::GrantBack), (play.steps(), Event::Retag)]);
+        let last = play.follow(70);
+        prop_assert!(ends_well(&play, &last), "{:?}\n{:#?}", last, play);
+    }
+
+    #[test]
+    fn while_nothing_is_granted_nothing_is_written(mut play in any_play(), untagged in any::<bool>(), at in 0_usize..12) {
+        let by_tag = play.law.attends(&play.story, &Instance::Absent);
+        let away = if untagged && !by_tag { Event::Untag } else { Event::GrantGone };
+        for _ in 0..at {
+            play.step();
+        }
+        let before = play.writes.len();
+        play.events.retain(|(_, event)| *event != Event::Terminate);
+        play.events.push((at, away));
+        let last = play.follow(30);
+        prop_assert_eq!(play.writes.len(), before);
+        prop_assert_eq!(last.reason, Reason::NotAuthorized);
+        play.story = play.story.deleted_since(seconds(0));
+        prop_assert!(matches!(play.follow(1).step, Step::Release(_)));
+        prop_assert_eq!(play.writes.len(), before);
+    }
+
+    /// Where instances must never be left without a profile, a swap leaves them so for a moment only, though the EC2
+    /// here refuses, loses replies, throttles, and is started and stopped meanwhile, and the new profile's grant may go.
+    #[test]
+    fn a_swap_on_a_stopped_instance_ends_with_a_profile_while_a_grant_holds(
+        mut play in any_play(),
+        forbidden in any::<bool>(),
+        narrowed in proptest::option::of(0_usize..10),
+    ) {
+        let swaps = play.story.desired.declared != Declared::NoProfile && play.carries() == Some(OLD);
+        // An outsider's detach was no swap of ours; where EC2 will never know the profile, it was never promised.
+        play.events.retain(|(_, event)| !matches!(event, Event::OutsiderDetaches | Event::OutsiderReplaces | Event::Terminate));
+        if !swaps {
+            return Ok(());
+        }
+        play.state = "stopped";
+        if forbidden {
+            play.law = play.law.never_none();
+            play.story.law = play.law.clone();
+        }
+        if let Some(at) = narrowed {
+            // Declared by role: a grant of the former profile alone is kept in view for who may yet turn out to mean it.
+            play.story.desired.declared = Declared::Role(RoleName::parse("TestRole").unwrap());
+            play.events.push((at, Event::GrantNarrowed));
+        }
+        let last = play.follow(70);
+        prop_assert!(play.live().is_some(), "{:?}\n{:#?}", last, play);
+    }
+
+    #[test]
+    fn a_deletion_ends_whatever_is_granted_meanwhile(
+        mut play in any_play(),
+        changes in any_changes_of_law(),
+        soon in any::<bool>(),
+    ) {
+        play.fault = Fault::Nothing;
+        play.events.clear();
+        play.follow(if soon { 0 } else { 10 });
+        let had = play.live().is_some();
+        play.story = play.story.deleted_since(seconds(0));
+        let now = play.steps();
+        let changed = !changes.is_empty();
+        play.events = changes.into_iter().map(|(at, event)| (now + at / 4, event)).collect();
+        let last = play.follow(20);
+        prop_assert!(matches!(last.step, Step::Release(_)), "{:?}", last);
+        // Restore puts back what was there and not nothing, unless a right to it went between the halves.
+        let restored = play.story.desired.deletion != DeletionPolicy::Restore || play.story.history.previous != Some(carried(OLD));
+        prop_assert!(restored || changed || !had || play.live().is_some(), "{:#?}", play);
     }
 }
