@@ -198,3 +198,42 @@ fn covers(ctx: &Context, grant: &Grant, binding: &InstanceRoleBinding) -> bool {
         | (_, Resolution::Denied(_) | Resolution::Unavailable(_)) => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn binding(status: serde_json::Value) -> InstanceRoleBinding {
+        serde_json::from_value(json!({
+            "apiVersion": "instancerole.dev/v1alpha1", "kind": "InstanceRoleBinding",
+            "metadata": {"name": "web", "namespace": "team-a", "uid": "b", "creationTimestamp": "2026-11-23T12:00:00Z"},
+            "spec": {"instanceId": "i-0123456789abcdef0", "instanceProfile": {"name": "App"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_deletion_may_be_about_what_was_wanted_found_and_asked_for() {
+        let change = |from: &str, to: &str| json!({"operation": "ReplaceIamInstanceProfileAssociation", "from": from, "to": to, "at": "2026-11-23T12:00:00Z"});
+        let arn = |name: &str| format!("arn:aws:iam::123456789012:instance-profile/{name}");
+        let noted = noted(&binding(json!({
+            "desired": {"profileArn": arn("Wanted")}, "previous": {"profileArn": "FoundByName"},
+            "changes": [change("App", "none"), change(&arn("Taken"), &arn("Asked")), change("none", "not a profile: *")],
+        })));
+        let names: Vec<&str> = noted.iter().map(ProfileRef::as_str).collect();
+        assert_eq!(names, [arn("Wanted").as_str(), "FoundByName", arn("Asked").as_str()]);
+        assert!(super::noted(&binding(json!({"previous": {"none": true}}))).is_empty());
+        assert!(super::noted(&binding(serde_json::Value::Null)).is_empty());
+    }
+
+    #[test]
+    fn the_older_binding_comes_first_then_the_smaller_uid_and_one_without_a_birthday_last() {
+        let (one, mut twin, mut unborn) = (binding(json!({})), binding(json!({})), binding(json!({})));
+        twin.metadata.uid = Some("c".into());
+        unborn.metadata.creation_timestamp = None;
+        assert!(age(&one) < age(&twin) && age(&twin) < age(&unborn));
+    }
+}

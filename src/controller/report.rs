@@ -238,3 +238,6 @@ fn noted(carried: &Carried) -> ProfileOrNone {
         Carried::Nothing => ProfileOrNone { profile_arn: None, none: Some(true) },
     }
 }
+
+#[cfg(test)]
+mod tests;

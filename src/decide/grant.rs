@@ -129,10 +129,21 @@ impl Grant {
                 "spec.namespaces.selector.matchExpressions",
                 match_expressions.as_deref().map(<[_]>::is_empty),
             )?;
+            // Without values NotIn would be true of every namespace.
+            let unfinished = |r: &LabelRequirement| {
+                matches!(r.operator, LabelOperator::In | LabelOperator::NotIn)
+                    && r.values.as_deref().is_none_or(<[_]>::is_empty)
+            };
+            let any = match_expressions.iter().flatten().any(unfinished);
+            not_empty("spec.namespaces.selector.matchExpressions.values", Some(any))?;
+        }
+        if let Some(most) = spec.max_bindings.filter(|most| *most < 1) {
+            let value = most.to_string();
+            return Err(Malformed { what: "spec.maxBindings", value, expected: "it is at least 1" });
         }
         Ok(Self {
             name: name.into(),
-            max_bindings: spec.max_bindings.map(at_least_one).transpose()?,
+            max_bindings: spec.max_bindings.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             credentials: match &spec.aws {
                 None => None,
                 Some(role) => Some(AssumedRole {
@@ -220,14 +231,6 @@ fn not_empty(what: &'static str, empty: Option<bool>) -> Result<(), Malformed> {
     }
 }
 
-fn at_least_one(most: i64) -> Result<usize, Malformed> {
-    usize::try_from(most).ok().filter(|most| *most > 0).ok_or_else(|| Malformed {
-        what: "spec.maxBindings",
-        value: most.to_string(),
-        expected: "it is at least 1",
-    })
-}
-
 fn all<T>(texts: &[String], parse: impl Fn(&str) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
     texts.iter().map(|text| parse(text)).collect()
 }
@@ -247,5 +250,209 @@ fn satisfies(LabelRequirement { key, operator, values }: &LabelRequirement, labe
         LabelOperator::NotIn => !listed,
         LabelOperator::Exists => value.is_some(),
         LabelOperator::DoesNotExist => value.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ACCOUNT: &str = "arn:aws:iam::123456789012:instance-profile/";
+
+    /// A grant that is well-formed but for what a test puts at `at`.
+    fn with(at: &str, value: Value) -> Result<Grant, Malformed> {
+        let mut spec = json!({
+            "namespaces": {"names": ["team-a"], "selector": {"matchLabels": {"team": "a"}, "matchExpressions": null}},
+            "instanceProfiles": ["App"],
+            "instances": {"regions": ["eu-west-1"], "tags": {"team": "a"}, "ids": ["i-0123456789abcdef0"]},
+            "maxBindings": 3,
+            "aws": {"assumeRoleArn": "arn:aws:iam::123456789012:role/r", "externalId": "e"},
+        });
+        *spec.pointer_mut(at).unwrap() = value;
+        Grant::parse("g", &serde_json::from_value(spec).unwrap())
+    }
+
+    #[test]
+    fn nothing_that_is_empty_means_all() {
+        for (at, empty) in [
+            ("/namespaces/names", json!([])),
+            ("/namespaces/selector/matchLabels", json!({})),
+            ("/namespaces/selector/matchExpressions", json!([])),
+            ("/instanceProfiles", json!([])),
+            ("/instances", json!({})),
+            ("/instances/regions", json!([])),
+            ("/instances/tags", json!({})),
+            ("/instances/ids", json!([])),
+        ] {
+            let refusal = with(at, empty).unwrap_err().to_string();
+            assert!(refusal.contains("empty"), "{at}: {refusal}");
+        }
+        // An empty one beside others that are not is no slip to be forgiven either.
+        for operator in ["In", "NotIn"] {
+            for values in [json!(null), json!([])] {
+                let one = json!([{"key": "team", "operator": operator, "values": values}]);
+                assert!(with("/namespaces/selector/matchExpressions", one).is_err(), "{operator} {values}");
+            }
+        }
+        assert!(
+            with("/namespaces", json!({}))
+                .is_ok_and(|grant| !grant.covers_namespace("", Some(&Labels::new())))
+        );
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_whole() {
+        for (at, value) in [
+            ("/instances/regions", json!(["eu-west-1", "europe"])),
+            ("/instances/ids", json!(["i-0123456789abcdef0", "i-*"])),
+            ("/aws/assumeRoleArn", json!("arn:aws:iam::123456789012:user/r")),
+            ("/maxBindings", json!(0)),
+            ("/maxBindings", json!(-1)),
+        ] {
+            assert!(with(at, value.clone()).is_err(), "{at}: {value}");
+        }
+        assert_eq!(with("/maxBindings", json!(1)).unwrap().max_bindings, Some(1));
+        assert_eq!(with("/maxBindings", Value::Null).unwrap().max_bindings, None);
+    }
+
+    #[test]
+    fn profiles_are_names_arns_and_paths_below_an_account() {
+        for good in ["App", "a+=,.@-_"] {
+            assert!(
+                ProfileRule::parse(good).is_ok_and(|rule| matches!(rule, ProfileRule::Name(_))),
+                "{good}"
+            );
+        }
+        for good in ["App", "team/App", "a/b/c/App"] {
+            let rule = ProfileRule::parse(&format!("{ACCOUNT}{good}"));
+            assert!(matches!(rule, Ok(ProfileRule::Arn(_))), "{good}");
+        }
+        for good in ["*", "team/*", "a/b/*"] {
+            let rule = ProfileRule::parse(&format!("{ACCOUNT}{good}"));
+            assert!(matches!(rule, Ok(ProfileRule::Below(_))), "{good}");
+        }
+        for bad in [
+            "",
+            "*",
+            "**",
+            "/",
+            "/*",
+            "App*",
+            "team/*",
+            "team/App",
+            "arn:*",
+            "arn:aws:iam::*",
+            "arn:aws:iam::*:instance-profile/*",
+            "arn:aws:iam::123456789012:*",
+            "arn:aws:iam::123456789012:instance-profile",
+            "arn:aws:iam::123456789012:instance-profile/",
+            "arn:aws:iam::123456789012:instance-profile*",
+            "arn:aws:iam::123456789012:instance-profile/team*",
+            "arn:aws:iam::123456789012:instance-profile/*/App",
+            "arn:aws:iam::123456789012:instance-profile/*/*",
+            "arn:aws:iam::123456789012:instance-profile/team/**",
+            "arn:aws:iam::123456789012:instance-profile//*",
+            "arn:aws:iam::123456789012:role/App",
+            "arn:aws:iam::123456789012:role/*",
+            "arn:aws:iam::12345678901:instance-profile/*",
+            "arn:aws:iam:eu-west-1:123456789012:instance-profile/*",
+            "ARN:aws:iam::123456789012:instance-profile/*",
+            " App",
+            "App ",
+            "App\n",
+            "Äpp",
+            "App\0",
+        ] {
+            assert!(ProfileRule::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn labels_select_as_kubernetes_does() {
+        let team = |team: &str| Labels::from([("team".to_owned(), team.to_owned())]);
+        let (a, b, none) = (team("a"), team("b"), Labels::new());
+        let one =
+            |operator: &str, values: Value| json!({"key": "team", "operator": operator, "values": values});
+        for (what, selector, covered) in [
+            ("all", json!({}), [true, true, true]),
+            ("a label", json!({"matchLabels": {"team": "a"}}), [true, false, false]),
+            ("two labels", json!({"matchLabels": {"team": "a", "x": "y"}}), [false, false, false]),
+            ("In", json!({"matchExpressions": [one("In", json!(["a", "c"]))]}), [true, false, false]),
+            (
+                "NotIn: a label that is not there is not in",
+                json!({"matchExpressions": [one("NotIn", json!(["a"]))]}),
+                [false, true, true],
+            ),
+            ("Exists", json!({"matchExpressions": [one("Exists", Value::Null)]}), [true, true, false]),
+            (
+                "DoesNotExist",
+                json!({"matchExpressions": [one("DoesNotExist", Value::Null)]}),
+                [false, false, true],
+            ),
+            (
+                "both must hold",
+                json!({"matchLabels": {"team": "a"}, "matchExpressions": [one("NotIn", json!(["a"]))]}),
+                [false, false, false],
+            ),
+        ] {
+            let grant = with("/namespaces", json!({"selector": selector})).unwrap();
+            let found = [&a, &b, &none].map(|labels| grant.covers_namespace("web", Some(labels)));
+            assert_eq!(found, covered, "{what}");
+            assert!(!grant.covers_namespace("web", None), "one that was not seen: {what}");
+        }
+        let named = with("/namespaces/names", json!(["web"])).unwrap();
+        assert!(
+            named.covers_namespace("web", Some(&b)) && named.covers_namespace("web", None),
+            "either suffices"
+        );
+        assert!(named.covers_namespace("else", Some(&a)) && !named.covers_namespace("web2", Some(&b)));
+    }
+
+    #[test]
+    fn without_regions_only_the_controllers_own_is_covered() {
+        let (here, there) = (Region::parse("eu-west-1").unwrap(), Region::parse("us-east-1").unwrap());
+        let id = InstanceId::parse("i-0123456789abcdef0").unwrap();
+        let spots = |grant: &Grant| [&here, &there].map(|region| grant.covers_spot(region, &here, &id));
+        assert_eq!(spots(&with("/instances/regions", Value::Null).unwrap()), [true, false]);
+        assert_eq!(spots(&with("/instances/regions", json!(["us-east-1"])).unwrap()), [false, true]);
+        assert_eq!(spots(&with("/instances/ids", json!(["i-00000000"])).unwrap()), [false, false]);
+    }
+
+    #[test]
+    fn profiles_of_another_account_than_the_one_acted_in_are_told() {
+        let own = AccountId::parse("123456789012").unwrap();
+        let strays = |rule: &str| with("/instanceProfiles", json!([rule])).unwrap().strays(&own);
+        assert!(!strays("App") && !strays(&format!("{ACCOUNT}team/*")) && !strays(&format!("{ACCOUNT}App")));
+        let other = "arn:aws:iam::210987654321:instance-profile/";
+        assert!(strays(&format!("{other}*")) && strays(&format!("{other}App")));
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_words_neither_panic_nor_grant_what_they_do_not_name(
+            rule in "(arn:aws:iam::123456789012:instance-profile/)?[ -~/*]{0,12}|\\PC{0,24}",
+            name in "[A-Za-z]{1,4}",
+        ) {
+            let Ok(parsed) = ProfileRule::parse(&rule) else { return Ok(()) };
+            let arn = ProfileRef::Arn(ProfileArn::parse(&format!("{ACCOUNT}team/{name}")).unwrap());
+            let covers = rule == name || rule == arn.as_str()
+                || [format!("{ACCOUNT}*"), format!("{ACCOUNT}team/*")].contains(&rule);
+            prop_assert_eq!(parsed.covers(&arn), covers);
+            let bare = ProfileRef::Name(ProfileName::parse(&name).unwrap());
+            prop_assert_eq!(parsed.covers(&bare), rule == name);
+        }
+
+        #[test]
+        fn no_text_in_any_field_panics(text in "\\PC{0,40}", most in any::<i64>()) {
+            for at in ["/instanceProfiles", "/instances/regions", "/instances/ids", "/namespaces/names"] {
+                let _ = with(at, json!([text]));
+            }
+            let _ = with("/aws/assumeRoleArn", json!(text));
+            let _ = with("/instances/tags", json!({text.as_str(): text}));
+            prop_assert_eq!(with("/maxBindings", json!(most)).is_ok(), most >= 1);
+        }
     }
 }

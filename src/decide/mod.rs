@@ -318,10 +318,13 @@ pub fn decide(case: &Case<'_>, now: Timestamp) -> Decision {
         return farewell;
     }
     let seen = case.observed.seen.as_ref();
-    let authority = case.rights.covers(&case.desired.declared, case.resolution, seen);
-    let refused = matches!(authority, Authority::Refused { .. });
+    let authority = match case.leaving {
+        // What was declared may be granted no more while what deletion puts back is.
+        Some(_) => case.rights.reach(seen),
+        None => case.rights.covers(&case.desired.declared, case.resolution, seen),
+    };
     if let Some(decision) = moved(case)
-        && (case.leaving.is_some() || !refused)
+        && !matches!(authority, Authority::Refused { .. })
     {
         return decision.with(authority);
     }

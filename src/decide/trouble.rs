@@ -238,11 +238,10 @@ pub(super) fn rescue(case: &Case<'_>, decision: Decision, now: Timestamp) -> Dec
     else {
         return decision;
     };
-    // Who may not have what is declared was told so before anything else was asked: whether the instance is its at all.
-    let elsewhere = case.history.place.as_ref().is_some_and(|place| place != case.place);
-    let unknown = decision.reason == Reason::NotAuthorized
-        && (elsewhere || *case.standing != Standing::Winner || !may_return(case, before));
-    if case.leaving.is_some() || case.resolution.is_found_as(before) || unknown {
+    let unknown = decision.reason == Reason::NotAuthorized && !may_return(case, before);
+    // Who has no right to what is declared was not asked yet whether the instance is another binding's or elsewhere.
+    let elsewhere = *case.standing != Standing::Winner || super::moved(case).is_some();
+    if case.leaving.is_some() || case.resolution.is_found_as(before) || unknown || elsewhere {
         return decision;
     }
     let may_return = may_return(case, before);

@@ -55,6 +55,11 @@ impl Law {
         self
     }
 
+    pub fn owning(mut self, own: bool) -> Self {
+        self.own = own;
+        self
+    }
+
     /// The same grants under the same names, met in another order.
     pub fn turned(mut self, turns: usize) -> Self {
         self.grants.reverse();
@@ -71,6 +76,21 @@ impl Law {
     pub fn without_grants(&self) -> Self {
         let Self { labels, required, own, .. } = self.clone();
         Self { labels, required, own, ..Self::none() }
+    }
+
+    /// Every grant with this profile alone.
+    pub fn narrowed_to(&self, profile: &str) -> Self {
+        self.but(|spec| spec["instanceProfiles"] = json!([profile]))
+    }
+
+    pub fn never_none(&self) -> Self {
+        self.but(|spec| spec["allowNone"] = json!(false))
+    }
+
+    fn but(&self, change: impl Fn(&mut Value)) -> Self {
+        let Self { mut specs, labels, required, own, .. } = self.clone();
+        specs.iter_mut().for_each(change);
+        Self { labels, required, own, ..Self::of(specs) }
     }
 
     /// The rights of the story's binding, before AWS is asked anything; the grants' room aside.
@@ -119,6 +139,16 @@ impl Law {
         })
     }
 
+    /// Whether some grant covers the instance, whatever the profile.
+    pub fn attends(&self, story: &Story, instance: &Instance) -> bool {
+        self.specs.iter().any(|spec| self.attends_by(spec, story, instance))
+    }
+
+    /// Whether some grant covers both the profile and the instance, nodes of clusters included.
+    pub fn covers(&self, story: &Story, profile: &str, instance: &Instance) -> bool {
+        self.specs.iter().any(|spec| self.attends_by(spec, story, instance) && lists(spec, profile))
+    }
+
     fn attends_by(&self, spec: &Value, story: &Story, instance: &Instance) -> bool {
         let carries = |key: &str, value: &str| match instance {
             Instance::Present { tags, .. } => tags.has(key, value),
@@ -164,11 +194,10 @@ fn list(value: &Value) -> Vec<&str> {
 }
 
 fn is_node_tag(key: &str) -> bool {
-    let cluster = key.split('/').take(2).collect::<Vec<_>>() == ["kubernetes.io", "cluster"];
-    let parts: Vec<&str> = key.split(':').collect();
-    cluster && key.matches('/').count() >= 2
-        || key.split('/').next() == Some("karpenter.sh") && key.contains('/')
-        || parts.len() > 1 && (parts[0] == "eks" || parts.len() > 2 && parts[..2] == ["aws", "eks"])
+    let slashed: Vec<&str> = key.split('/').collect();
+    let spaced: Vec<&str> = key.split(':').collect();
+    matches!(slashed[..], ["kubernetes.io", "cluster", _, ..] | ["karpenter.sh", _, ..])
+        || matches!(spaced[..], ["eks", _, ..] | ["aws", "eks", _, ..])
 }
 
 /// Whether a grant lists a profile, which is an ARN or, where IAM may not be read, a bare name.

@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 
 use super::fixtures::*;
+use super::law::Law;
 use crate::api::binding::{Mode, Operation};
 use crate::decide::*;
 
@@ -54,6 +55,19 @@ pub enum Event {
     OutsiderDetaches,
     /// The controller forgets what is not in status.
     Crash,
+    /// The administrator takes every grant away.
+    GrantGone,
+    /// … or narrows them to what was there before the binding came.
+    GrantNarrowed,
+    /// … or forbids that instances have no profile.
+    NoneForbidden,
+    /// … or grants again what was granted at first.
+    GrantBack,
+    /// Somebody takes the tags off, or puts them on again.
+    Untag,
+    Retag,
+    /// Somebody makes it a node of a cluster.
+    BecomesNode,
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +81,12 @@ pub struct Play {
     pub state: &'static str,
     pub rows: Vec<Association>,
     pub writes: Vec<Write>,
+    /// What was granted at first.
+    pub law: Law,
+    pub tags: Tags,
+    /// Whether the instance is looked at only where a decision asks for it, or tags decide.
+    pub sparing: bool,
+    looking: bool,
     began: Timestamp,
     state_since: Timestamp,
     steps: usize,
@@ -86,6 +106,10 @@ impl Play {
         let foreseen = u32::from(fault != Fault::PassDeniedUnforeseen);
         let mut play = Self {
             rows: story.rows.clone(),
+            law: story.law.clone(),
+            tags: Self::tags(),
+            sparing: false,
+            looking: true,
             story,
             fault,
             luck: Vec::new(),
@@ -104,6 +128,10 @@ impl Play {
         };
         play.story.history.place = Some(here());
         play
+    }
+
+    fn tags() -> Tags {
+        [("team", "a")].into_iter().collect()
     }
 
     pub fn with(self, luck: Vec<Luck>, events: Vec<(usize, Event)>) -> Self {
@@ -148,6 +176,9 @@ impl Play {
         self.steps += 1;
         self.look();
         let decision = self.story.decide();
+        let asked = matches!(&decision.step, Step::Look(Evidence { instance: true, .. }));
+        // Where tags decide, each pass reads them.
+        self.looking = !self.sparing || asked || decision.authority.by_tag();
         match &decision.step {
             Step::Write(write) => {
                 self.drifting =
@@ -181,6 +212,17 @@ impl Play {
             }
             Event::OutsiderDetaches => self.detach_live(now),
             Event::Crash => self.story.trouble = None,
+            Event::GrantGone => self.story.law = self.law.without_grants(),
+            Event::GrantNarrowed => {
+                self.story.law = self.law.narrowed_to("arn:aws:iam::123456789012:instance-profile/team/Old")
+            }
+            Event::NoneForbidden => self.story.law = self.law.never_none(),
+            Event::GrantBack => self.story.law = self.law.clone(),
+            Event::Untag => self.tags = Tags::default(),
+            Event::Retag => self.tags = Self::tags(),
+            Event::BecomesNode => {
+                self.tags = [("team", "a"), ("kubernetes.io/cluster/one", "owned")].into_iter().collect();
+            }
             Event::Stop | Event::Start | Event::OutsiderReplaces => {}
         }
     }
@@ -224,11 +266,15 @@ impl Play {
         self.story.rows = rows;
         self.story.grade = Some(grade);
         self.story.began = now - seconds(1);
-        if self.state == "absent" {
-            self.story.instance = Some(Instance::Absent);
+        let instance = match self.state {
+            "absent" => Instance::Absent,
+            state => Instance::Present { state: state.into(), managed: false, tags: self.tags.clone() },
+        };
+        if std::mem::take(&mut self.looking) {
+            self.story.seen = Some(instance.clone());
+            self.story.instance = Some(instance);
         } else {
-            self.story.instance =
-                Some(Instance::Present { state: self.state.into(), managed: false, tags: Tags::default() });
+            self.story.instance = None;
         }
         let missing =
             Resolution::Missing { told: "IAM has no App".into(), really: None, since: self.missing_since };
@@ -258,6 +304,11 @@ impl Play {
             return;
         }
         self.drifting = decision.plan.first().is_some_and(|(_, cause)| *cause == Cause::DriftDetected);
+        if let Authority::Refused { .. } = decision.authority {
+            // Nothing of the instance is told, so nothing of it is remembered.
+            (self.synced, self.drifting, self.story.history.desired) = (false, false, None);
+            return;
+        }
         if let Some(synced) = decision.in_sync {
             self.synced = synced && matches!(decision.step, Step::Converged);
         }
@@ -276,6 +327,8 @@ impl Play {
     fn perform(&mut self, write: Write) {
         let now = self.story.now;
         assert!(self.story.desired.mode == Mode::Enforce && !self.story.desired.suspend);
+        let read = self.story.instance.clone().unwrap();
+        assert!(self.story.law.allows(&self.story, &write, &read), "no grant allows {write:?}: {self:#?}");
         if let Write::Disassociate { then: Some(profile), .. } = &write {
             let refusal = self.refuses(profile);
             let told = self.fault != Fault::PassDeniedUnforeseen || self.foreseen > 0;

@@ -3,11 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+use serde_json::{Value, json};
 
 use super::fixtures::*;
+use super::law::Law;
 use super::model::{Event, Fault, Luck, Play, is_live};
 use crate::api::binding::{AdoptionPolicy, DeletionPolicy, Mode, Operation, WhenStopped};
 use crate::decide::*;
+use crate::ids::{ProfileArn, RoleName};
 
 /// `PROPTEST_CASES` (256) worlds, so many times over.
 fn times(factor: u32) -> ProptestConfig {
@@ -21,8 +24,19 @@ fn any_profile() -> impl Strategy<Value = &'static str> {
     select(vec![APP, OLD, OTHER])
 }
 
+/// On a path that begins like the team's.
+fn look_alike(name: &str) -> ProfileRef {
+    ProfileRef::Arn(
+        ProfileArn::parse(&format!("arn:aws:iam::123456789012:instance-profile/teamster/{name}")).unwrap(),
+    )
+}
+
 fn any_ref() -> impl Strategy<Value = ProfileRef> {
-    (any_profile(), any::<bool>()).prop_map(|(name, whole)| if whole { by_arn(name) } else { by_name(name) })
+    prop_oneof![
+        4 => any_profile().prop_map(by_arn),
+        3 => any_profile().prop_map(by_name),
+        1 => any_profile().prop_map(look_alike),
+    ]
 }
 
 fn any_carried() -> impl Strategy<Value = Carried> {
@@ -61,6 +75,84 @@ fn any_rows() -> impl Strategy<Value = Vec<Association>> {
     })
 }
 
+/// Tags that grants ask for, that protect, and that only look so.
+fn any_tags() -> impl Strategy<Value = Tags> {
+    let team = select(vec![Some("a"), Some("a"), Some("a"), Some("b"), None]);
+    let (stage, consent) = (
+        select(vec![Some("prod"), Some("test"), None]),
+        select(vec![Some("yes"), Some("yes"), Some("no"), None]),
+    );
+    let other = select(vec![
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        Some("kubernetes.io/cluster/one"),
+        Some("karpenter.sh/nodepool"),
+        Some("eks:x"),
+        Some("aws:eks:x"),
+        Some("kubernetes.io/role"),
+        Some("my-eks:x"),
+    ]);
+    (team, stage, consent, other).prop_map(|(team, stage, consent, other)| {
+        let pairs = [("team", team), ("stage", stage), ("consent", consent)];
+        let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        pairs.chain(other.map(|key| (key, "x"))).collect()
+    })
+}
+
+fn any_grant() -> impl Strategy<Value = Value> {
+    let namespaces = select(vec![
+        json!({"names": ["team-a"]}),
+        json!({"names": ["team-b", "team-a"]}),
+        json!({"selector": {}}),
+        json!({"selector": {"matchLabels": {"team": "a"}}}),
+        json!({"selector": {"matchExpressions": [{"key": "gone", "operator": "NotIn", "values": ["x"]}]}}),
+        json!({"names": ["team-b"], "selector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["a"]}]}}),
+        json!({"names": ["team"], "selector": {"matchLabels": {"team": "a", "gone": "x"}}}),
+    ]);
+    let account = "arn:aws:iam::123456789012:instance-profile/";
+    let path = move |tail: &str| format!("{account}{tail}");
+    let rules = vec![
+        APP.to_owned(),
+        OLD.into(),
+        OTHER.into(),
+        path("team/App"),
+        path("team/Old"),
+        path("team/*"),
+        path("*"),
+        path("te/*"),
+        path("teamster/*"),
+    ];
+    let here = "i-0123456789abcdef0";
+    let instances = select(vec![
+        json!({"regions": ["eu-west-1"]}),
+        json!({"ids": [here]}),
+        json!({"tags": {"team": "a"}}),
+        json!({"tags": {"team": "a"}}),
+        json!({"tags": {"team": "a", "stage": "prod"}}),
+        json!({"ids": [here], "tags": {"team": "a"}}),
+        json!({"ids": ["i-00000000"]}),
+        json!({"regions": ["us-east-1"]}),
+    ]);
+    (namespaces, subsequence(rules, 1..4), instances, proptest::bool::weighted(0.7)).prop_map(
+        |(namespaces, rules, instances, none)| json!({"namespaces": namespaces, "instanceProfiles": rules, "instances": instances, "allowNone": none}),
+    )
+}
+
+fn any_law() -> impl Strategy<Value = Law> {
+    let grants = proptest::collection::vec(any_grant(), 0..5);
+    let some = (grants, proptest::bool::weighted(0.2), proptest::bool::weighted(0.1)).prop_map(
+        |(grants, consent, own)| {
+            let law = Law::of(grants).owning(own);
+            if consent { law.requiring("consent", "yes") } else { law }
+        },
+    );
+    prop_oneof![1 => Just(Law::all()), 2 => some]
+}
+
 fn any_instance() -> impl Strategy<Value = Option<Instance>> {
     let state = select(vec![
         "running",
@@ -74,11 +166,8 @@ fn any_instance() -> impl Strategy<Value = Option<Instance>> {
         "terminated",
         "new",
     ]);
-    let present = (state, proptest::bool::weighted(0.1)).prop_map(|(state, managed)| Instance::Present {
-        state: state.into(),
-        managed,
-        tags: Tags::default(),
-    });
+    let present = (state, proptest::bool::weighted(0.1), any_tags())
+        .prop_map(|(state, managed, tags)| Instance::Present { state: state.into(), managed, tags });
     proptest::option::weighted(
         0.9,
         prop_oneof![8 => present, 1 => Just(Instance::Absent), 1 => Just(Instance::Impossible)],
@@ -101,7 +190,9 @@ fn any_resolution() -> impl Strategy<Value = Resolution> {
         1 => Just(Resolution::NotAsked),
         1 => Just(Resolution::Unavailable("IAM: 503".into())),
         1 => Just(Resolution::Denied("IAM: 403".into())),
-        1 => any_age().prop_map(|age| Resolution::Missing { told: "no App".into(), really: None, since: noon() - age }),
+        1 => (any_age(), any::<bool>()).prop_map(|(age, really)| {
+            Resolution::Missing { told: "no App".into(), really: really.then(|| arn(APP)), since: noon() - age }
+        }),
         1 => Just(Resolution::Ambiguous(vec![arn(APP), arn(OLD)])),
     ]
 }
@@ -201,31 +292,55 @@ fn any_spec() -> impl Strategy<Value = Desired> {
         })
 }
 
+/// What may have been declared, where IAM made this of it.
+fn any_declared(resolution: &Resolution) -> impl Strategy<Value = Declared> + use<> {
+    let role = || Declared::Role(RoleName::parse("TestRole").unwrap());
+    let name = |profile: &ProfileRef| ProfileRef::parse(profile.name());
+    let named = |profile: &ProfileRef| match name(profile) {
+        Some(ProfileRef::Name(name)) => Declared::Name(name),
+        _ => role(),
+    };
+    select(match resolution {
+        Resolution::NoProfile => vec![Declared::NoProfile],
+        Resolution::Found(Target { profile: profile @ ProfileRef::Arn(arn), .. }) => {
+            vec![Declared::Arn(arn.clone()), Declared::Arn(arn.clone()), named(profile), role()]
+        }
+        Resolution::Found(Target { profile, .. }) => vec![named(profile)],
+        Resolution::Ambiguous(_) => vec![role()],
+        Resolution::NotAsked
+        | Resolution::Denied(_)
+        | Resolution::Unavailable(_)
+        | Resolution::Missing { .. } => {
+            vec![Declared::Arn(arn(APP)), named(&by_name(APP)), role()]
+        }
+    })
+}
+
 pub(super) fn any_story() -> impl Strategy<Value = Story> {
     let grade =
         proptest::option::weighted(0.9, select(vec![Grade::Listing, Grade::Unsettled, Grade::Settled]));
     let standing = prop_oneof![8 => Just(Standing::Winner), 1 => Just(Standing::Loser { winner: None })];
+    let resolution = any_resolution().prop_flat_map(|r| (any_declared(&r), Just(r)));
+    let older = prop_oneof![5 => Just(None), 1 => any_instance()];
     (
-        (any_spec(), any_resolution(), any_history(), any_rows()),
-        (grade, any_age(), any_instance(), standing, any_trouble(), any_leaving()),
+        (any_spec(), resolution, any_history(), any_rows(), any_law()),
+        (grade, any_age(), any_instance(), older, standing, any_trouble(), any_leaving()),
     )
         .prop_map(
-            |((desired, resolution, history, rows), (grade, age, instance, standing, trouble, leaving))| {
+            |(
+                (desired, (declared, resolution), history, rows, law),
+                (grade, age, instance, seen, standing, trouble, leaving),
+            )| {
                 Story {
-                    desired: Desired {
-                        declared: if resolution == Resolution::NoProfile {
-                            Declared::NoProfile
-                        } else {
-                            desired.declared.clone()
-                        },
-                        ..desired
-                    },
+                    desired: Desired { declared, ..desired },
                     resolution,
                     history,
                     rows,
+                    law,
                     grade,
                     began: noon() - age,
                     instance,
+                    seen,
                     standing,
                     trouble,
                     leaving,
@@ -235,15 +350,21 @@ pub(super) fn any_story() -> impl Strategy<Value = Story> {
         )
 }
 
-fn written(story: &Story) -> Option<Write> {
-    match story.decide().step {
-        Step::Write(write) => Some(write),
-        _ => None,
-    }
-}
-
 fn is_running(story: &Story) -> bool {
     matches!(story.instance, Some(Instance::Present { state: InstanceState::Running, .. }))
+}
+
+/// Whether a grant gives the binding anything to do with an instance that is like this one: it covers what is
+/// declared, or what a swap of the binding took off; in a deletion, anything.
+fn may_be_told(story: &Story, instance: &Instance) -> bool {
+    let Story { law, resolution, history, .. } = story;
+    let covered = |profile: &ProfileRef| law.covers(story, profile.as_str(), instance);
+    match resolution {
+        Resolution::Found(target) if story.leaving.is_none() => {
+            covered(&target.profile) || history.swapped_out().is_some_and(covered)
+        }
+        _ => law.attends(story, instance),
+    }
 }
 
 proptest! {
@@ -268,7 +389,7 @@ proptest! {
     #[test]
     fn nothing_is_detached_on_a_running_instance_where_replace_would_do(story in any_story()) {
         let profile_declared = story.leaving.is_none() && story.resolution != Resolution::NoProfile;
-        if let (Some(Write::Disassociate { association, .. }), true) = (written(&story), profile_declared && is_running(&story)) {
+        if let (Some(Write::Disassociate { association, .. }), true) = (story.written(), profile_declared && is_running(&story)) {
             let row = story.rows.iter().find(|row| row.id == association).unwrap();
             let refusals = story.trouble.as_ref().filter(|t| t.kind == TroubleKind::Overtaken).map_or(0, |t| t.count);
             let in_transition = matches!(row.state, AssociationState::Associating | AssociationState::Disassociating);
@@ -278,7 +399,7 @@ proptest! {
 
     #[test]
     fn on_a_stopped_instance_nothing_is_detached_for_a_profile_that_is_not_known_to_hold_a_role(story in any_story()) {
-        let swap = matches!(written(&story), Some(Write::Disassociate { then: Some(_), .. }));
+        let swap = matches!(story.written(), Some(Write::Disassociate { then: Some(_), .. }));
         if let (Resolution::Found(target), None, true, false) = (&story.resolution, &story.leaving, swap, is_running(&story)) {
             prop_assert_eq!(target.has_role, Some(true));
         }
@@ -295,14 +416,14 @@ proptest! {
         let moved = story.history.place.as_ref().is_some_and(|place| *place != story.place);
         let released = story.leaving.as_ref().is_some_and(|l| l.forced || !l.has_finalizer);
         if !story.desired.writes() || unknown || !takes_changes || lost || moved || released || story.grade.is_none() {
-            prop_assert_eq!(written(&story), None);
+            prop_assert_eq!(story.written(), None);
         }
     }
 
     #[test]
     fn a_write_acts_on_what_is_there(story in any_story()) {
         let row = |id| story.rows.iter().find(|row| row.id == id);
-        match written(&story) {
+        match story.written() {
             None => {}
             Some(Write::Associate { .. }) => prop_assert!(!story.rows.iter().any(is_live)),
             Some(Write::Replace { association, from, .. }) => {
@@ -319,7 +440,7 @@ proptest! {
 
     #[test]
     fn a_deletion_takes_off_only_what_the_binding_put_there(story in any_story()) {
-        let off = match written(&story) {
+        let off = match story.written() {
             Some(Write::Replace { from, .. } | Write::Disassociate { from, .. }) if story.leaving.is_some() => from,
             _ => return Ok(()),
         };
@@ -336,8 +457,14 @@ proptest! {
 
     #[test]
     fn the_finalizer_goes_by_a_settled_look_or_without_one(story in any_story()) {
-        let Step::Release(how) = story.decide().step else { return Ok(()) };
+        let decision = story.decide();
+        let Step::Release(how) = decision.step else { return Ok(()) };
         let leaving = story.leaving.as_ref().unwrap();
+        if decision.message.contains("no InstanceRoleGrant") {
+            let without = |how| matches!(how, Farewell::LeftInPlace | Farewell::NotRestored);
+            prop_assert!(without(how), "{:?}", how);
+            return Ok(());
+        }
         let restores = story.desired.deletion == DeletionPolicy::Restore;
         let needs_no_look = !leaving.has_finalizer
             || leaving.forced
@@ -423,6 +550,89 @@ proptest! {
         }
     }
 
+    // Who was given what.
+
+    #[test]
+    fn no_write_without_one_grant_that_allows_all_of_it_now(story in any_story()) {
+        if let Some(write) = story.written() {
+            let instance = story.instance.clone().unwrap();
+            prop_assert!(story.law.allows(&story, &write, &instance), "{:?}", write);
+        }
+    }
+
+    #[test]
+    fn who_has_no_right_is_told_the_same_whatever_the_instance(
+        story in any_story(),
+        others in proptest::collection::vec((any_rows(), any_instance(), any_instance(), any::<bool>()), 2),
+    ) {
+        let mut told = Vec::new();
+        for (rows, instance, seen, settled) in others {
+            let mut other = story.clone();
+            // Whether there was a look, and how fresh, is no matter of the instance.
+            let Some(instance) = instance else { return Ok(()) };
+            let seen = seen.unwrap_or_else(|| instance.clone());
+            if may_be_told(&story, &instance) || may_be_told(&story, &seen) {
+                return Ok(());
+            }
+            (other.rows, other.seen) = (rows, Some(seen));
+            other.instance = story.instance.as_ref().map(|_| instance);
+            other.grade = story.grade.map(|_| if settled { Grade::Settled } else { Grade::Listing });
+            told.push(other.decide());
+        }
+        prop_assert_eq!(&told[0], &told[1]);
+    }
+
+    #[test]
+    fn the_order_of_grants_is_irrelevant(story in any_story(), turns in 0_usize..5) {
+        // Which of several is named as the one that covers it follows from their order, which is that of their names.
+        let unnamed = |mut decision: Decision| {
+            if let Authority::Granted { grant, .. } = &mut decision.authority {
+                *grant = "any".into();
+            }
+            decision
+        };
+        let decision = unnamed(story.decide());
+        let other = story.but(|s| s.law = s.law.clone().turned(turns));
+        prop_assert_eq!(unnamed(other.decide()), decision);
+    }
+
+    #[test]
+    fn one_more_grant_takes_no_right_away(story in any_story(), more in any_grant()) {
+        let before = story.decide();
+        let wider = story.but(|s| s.law = s.law.and(more));
+        let after = wider.decide();
+        if let Step::Write(_) = before.step {
+            prop_assert!(matches!(after.step, Step::Write(_)), "{:?}\n{:?}", before, after);
+        }
+        if before.authority.is_granted() && !matches!(before.step, Step::Release(_)) {
+            prop_assert!(after.authority.is_granted() || matches!(after.step, Step::Release(_)), "{:?}\n{:?}", before, after);
+        }
+        if before.reason != Reason::NotAuthorized {
+            prop_assert_ne!(after.reason, Reason::NotAuthorized);
+        }
+        if before.reason != Reason::InstanceProtected && !matches!(before.reason, Reason::NotAuthorized) && before.step != Step::Refuse {
+            let looked = matches!(before.step, Step::Look(_) | Step::Release(_));
+            prop_assert!(looked || after.reason != Reason::InstanceProtected, "{:?}\n{:?}", before, after);
+        }
+    }
+
+    #[test]
+    fn without_grants_there_is_no_write_and_a_deletion_ends(story in any_story()) {
+        let none = story.but(|s| s.law = s.law.without_grants());
+        // Both where nobody could have covered it, and where the last grant vanished in the course of a pass.
+        let empty = Rights { required: none.law.required.clone(), own: none.law.own, ..Rights::default() };
+        for decision in [none.decide(), none.decide_by(&empty)] {
+            match none.leaving {
+                Some(_) => prop_assert!(matches!(decision.step, Step::Release(_)), "{:?}", decision),
+                None => {
+                    let unresolved = none.desired.needs_iam() && matches!(none.resolution, Resolution::NotAsked | Resolution::Unavailable(_));
+                    let refused = decision.step == Step::Refuse && matches!(decision.reason, Reason::NotAuthorized | Reason::RegionChanged);
+                    prop_assert!(refused || unresolved && matches!(decision.step, Step::Look(PROFILE) | Step::Wait), "{:?}", decision);
+                }
+            }
+        }
+    }
+
     #[test]
     fn times_out_of_this_world_do_no_harm(story in any_story(), seconds in select(vec![i64::MIN / 2, 0, i64::MAX / 2])) {
         let mut story = story;
@@ -472,6 +682,35 @@ fn any_events() -> impl Strategy<Value = Vec<(usize, Event)>> {
     proptest::collection::vec((0_usize..40, one), 0..5)
 }
 
+/// Laws that grant all that a play is about.
+fn any_sufficient_law() -> impl Strategy<Value = Law> {
+    let grant = |profiles: Value, instances: Value| json!({"namespaces": {"names": ["team-a"]}, "instanceProfiles": profiles, "instances": instances});
+    let (id, tag) = (json!({"ids": ["i-0123456789abcdef0"]}), json!({"tags": {"team": "a"}}));
+    let path = "arn:aws:iam::123456789012:instance-profile/team/*";
+    select(vec![
+        Law::all(),
+        Law::of([grant(json!([path]), tag.clone())]),
+        Law::of([grant(json!([APP, OLD]), id.clone()), grant(json!([path]), tag.clone())]),
+        Law::of([grant(json!([path]), id)]).requiring("team", "a"),
+    ])
+}
+
+/// What administrators, and those who may tag, do meanwhile.
+fn any_changes_of_law() -> impl Strategy<Value = Vec<(usize, Event)>> {
+    let one = select(vec![
+        Event::GrantGone,
+        Event::GrantNarrowed,
+        Event::NoneForbidden,
+        Event::GrantBack,
+        Event::GrantBack,
+        Event::Untag,
+        Event::Retag,
+        Event::Retag,
+        Event::BecomesNode,
+    ]);
+    proptest::collection::vec((0_usize..40, one), 0..6)
+}
+
 /// A world as EC2 can be in it, with a binding for P or for none that was never looked at.
 fn any_play() -> impl Strategy<Value = Play> {
     let state = select(vec!["running", "running", "stopped", "pending", "stopping"]);
@@ -484,8 +723,9 @@ fn any_play() -> impl Strategy<Value = Play> {
         vec![(APP, "disassociating"), (OLD, "associating")],
         vec![(OLD, "disassociating"), (APP, "associating")],
     ]);
-    (any_spec(), proptest::bool::weighted(0.2), state, rows, any_fault(), any_luck(), any_events()).prop_map(
-        |(spec, none, state, rows, fault, luck, events)| {
+    let world = (any_fault(), any_luck(), any_events(), any_sufficient_law(), any::<bool>());
+    (any_spec(), proptest::bool::weighted(0.2), state, rows, world).prop_map(
+        |(spec, none, state, rows, (fault, luck, events, law, sparing))| {
             let begin = if none { want_none() } else { want(APP) };
             let story = begin.but(|s| {
                 s.desired = Desired {
@@ -498,8 +738,11 @@ fn any_play() -> impl Strategy<Value = Play> {
                     s.desired.adoption = AdoptionPolicy::Replace;
                 }
             });
-            let story = rows.into_iter().fold(story, |story, (name, state)| story.row(name, state));
-            Play::new(story, state, fault).with(luck, events)
+            let story =
+                rows.into_iter().fold(story.under(law), |story, (name, state)| story.row(name, state));
+            let mut play = Play::new(story, state, fault).with(luck, events);
+            play.sparing = sparing;
+            play
         },
     )
 }
@@ -638,5 +881,86 @@ proptest! {
             DeletionPolicy::Restore if wrote => prop_assert_eq!(&carries, &found, "{:?} {:#?}", how, play),
             DeletionPolicy::Restore => prop_assert_eq!(&carries, &carried),
         }
+    }
+
+    /// That no write goes out without a grant valid at that read, [`Play`] asserts of each.
+    #[test]
+    fn whatever_is_granted_and_tagged_meanwhile_when_all_is_granted_again_it_ends_well(
+        mut play in any_play(),
+        changes in any_changes_of_law(),
+    ) {
+        play.events.extend(changes);
+        play.follow(10);
+        play.events.clear();
+        play.events.extend([(play.steps(), Event::GrantBack), (play.steps(), Event::Retag)]);
+        let last = play.follow(70);
+        prop_assert!(ends_well(&play, &last), "{:?}\n{:#?}", last, play);
+    }
+
+    #[test]
+    fn while_nothing_is_granted_nothing_is_written(mut play in any_play(), untagged in any::<bool>(), at in 0_usize..12) {
+        let by_tag = play.law.attends(&play.story, &Instance::Absent);
+        let away = if untagged && !by_tag { Event::Untag } else { Event::GrantGone };
+        for _ in 0..at {
+            play.step();
+        }
+        let before = play.writes.len();
+        play.events.retain(|(_, event)| *event != Event::Terminate);
+        play.events.push((at, away));
+        let last = play.follow(30);
+        prop_assert_eq!(play.writes.len(), before);
+        prop_assert_eq!(last.reason, Reason::NotAuthorized);
+        play.story = play.story.deleted_since(seconds(0));
+        prop_assert!(matches!(play.follow(1).step, Step::Release(_)));
+        prop_assert_eq!(play.writes.len(), before);
+    }
+
+    /// Where instances must never be left without a profile, a swap leaves them so for a moment only, though the EC2
+    /// here refuses, loses replies, throttles, and is started and stopped meanwhile, and the new profile's grant may go.
+    #[test]
+    fn a_swap_on_a_stopped_instance_ends_with_a_profile_while_a_grant_holds(
+        mut play in any_play(),
+        forbidden in any::<bool>(),
+        narrowed in proptest::option::of(0_usize..10),
+    ) {
+        let swaps = play.story.desired.declared != Declared::NoProfile && play.carries() == Some(OLD);
+        // An outsider's detach was no swap of ours; where EC2 will never know the profile, it was never promised.
+        play.events.retain(|(_, event)| !matches!(event, Event::OutsiderDetaches | Event::OutsiderReplaces | Event::Terminate));
+        if !swaps {
+            return Ok(());
+        }
+        play.state = "stopped";
+        if forbidden {
+            play.law = play.law.never_none();
+            play.story.law = play.law.clone();
+        }
+        if let Some(at) = narrowed {
+            // Declared by role: a grant of the former profile alone is kept in view for who may yet turn out to mean it.
+            play.story.desired.declared = Declared::Role(RoleName::parse("TestRole").unwrap());
+            play.events.push((at, Event::GrantNarrowed));
+        }
+        let last = play.follow(70);
+        prop_assert!(play.live().is_some(), "{:?}\n{:#?}", last, play);
+    }
+
+    #[test]
+    fn a_deletion_ends_whatever_is_granted_meanwhile(
+        mut play in any_play(),
+        changes in any_changes_of_law(),
+        soon in any::<bool>(),
+    ) {
+        play.fault = Fault::Nothing;
+        play.events.clear();
+        play.follow(if soon { 0 } else { 10 });
+        let had = play.live().is_some();
+        play.story = play.story.deleted_since(seconds(0));
+        let now = play.steps();
+        let changed = !changes.is_empty();
+        play.events = changes.into_iter().map(|(at, event)| (now + at / 4, event)).collect();
+        let last = play.follow(20);
+        prop_assert!(matches!(last.step, Step::Release(_)), "{:?}", last);
+        // Restore puts back what was there and not nothing, unless a right to it went between the halves.
+        let restored = play.story.desired.deletion != DeletionPolicy::Restore || play.story.history.previous != Some(carried(OLD));
+        prop_assert!(restored || changed || !had || play.live().is_some(), "{:#?}", play);
     }
 }
