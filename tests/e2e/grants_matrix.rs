@@ -414,8 +414,6 @@ fn stage<'c, 'w>(
     what: impl Fn(&'c Cell<'w>) -> Result<()> + Sync,
 ) -> Result<()> {
     const HANDS: usize = 6;
-    let t = std::time::Instant::now();
-    let _d = scopeguard(t);
     let going: Vec<&Cell<'w>> = cells.iter().filter(|cell| !failed.contains_key(&cell.name())).collect();
     let outcomes = std::thread::scope(|scope| {
         let hands: Vec<_> = (0..HANDS)
@@ -494,14 +492,4 @@ fn the_table_says_of_each_needless_part_why() {
         }
     }
     assert_eq!(TABLE.len() * PARTS.len(), 88, "every part meets every kind of write");
-}
-
-struct D(std::time::Instant);
-impl Drop for D {
-    fn drop(&mut self) {
-        eprintln!("STAGE {:?}", self.0.elapsed());
-    }
-}
-fn scopeguard(t: std::time::Instant) -> D {
-    D(t)
 }

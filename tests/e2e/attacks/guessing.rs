@@ -1,11 +1,13 @@
 //! Guessing ids: what a binding is told without a right is the same whatever is there.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use world::{REGION, Scenario};
 
 use crate::grants::{Rights, allowing, allowing_on, stranger, with};
-use crate::stage::{ASSOCIATE, Story};
+use crate::stage::{ASSOCIATE, Story, a_second_later};
 
 /// A binding as it reads to somebody who knows which instance and which binding they asked about, and not when.
 fn told(s: &Scenario<'_>, binding: &str, instance: &str) -> Result<String> {
@@ -143,6 +145,27 @@ fn under_a_grant_by_tag_not_there_and_wrong_tag_look_alike() -> Result<()> {
         situations(&s, &json!({"team": "theirs"}), &owner, ["i-0fedcba9876543211", "i-00000000"])?;
     s.grant("own", &with(allowing(&["guess-app"]), "instances", json!({"tags": {"team": "ours"}})))?;
     are_told_the_same(&s, &situations)
+}
+
+#[test]
+fn what_was_seen_on_behalf_of_another_is_not_told() -> Result<()> {
+    let (s, owner) = (stranger("late-guesser")?, stranger("early-owner")?);
+    s.sandbox().profile("seen-app")?;
+    let i = s.sandbox().add_instances(&json!({"count": 1, "tags": {"team": "ours"}}))?.remove(0);
+    s.grant("own", &with(allowing(&["seen-app"]), "instances", json!({"tags": {"team": "ours"}})))?;
+    owner.grant("own", &allowing_on(&["seen-app"], &[&i]))?;
+    owner.bind("web", &i, &json!({"name": "seen-app"}))?;
+    owner.is_carried_out("web")?;
+    a_second_later()?;
+    // The controller has just looked, for somebody else, and saw the tag; now it is gone. EC2's own reads lag a little.
+    s.sandbox().retag(&i, &json!({"team": "theirs"}))?;
+    std::thread::sleep(Duration::from_millis(200));
+    s.bind("guess", &i, &json!({"name": "seen-app"}))?;
+    s.is_refused("guess")?;
+    let told: Vec<Value> = s.events("guess")?.iter().map(|event| event["reason"].clone()).collect();
+    assert!(!told.contains(&json!("Conflict")), "that it is somebody's was told: {told:?}");
+    assert_eq!(owner.writes(&i)?, [ASSOCIATE]);
+    Ok(())
 }
 
 #[test]
