@@ -9,6 +9,7 @@ pub mod controller;
 pub mod decide;
 pub mod ec2;
 pub mod ids;
+pub mod lease;
 #[cfg(test)]
 mod rooms;
 pub mod telemetry;

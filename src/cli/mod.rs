@@ -10,7 +10,8 @@ mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Keeps the IAM instance profile of EC2 instances at a declared state.
 ///
@@ -46,6 +47,13 @@ pub async fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    if let Command::Run(args) = &cli.command
+        && let Err(misfit) = args.check()
+    {
+        let error = Cli::command().error(ErrorKind::ValueValidation, misfit);
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(*args).await,
         Command::Crds(args) => crds::crds(&args),

@@ -12,11 +12,15 @@ use tokio::sync::watch;
 use super::values;
 use super::version::BUILD;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
-use crate::controller::run::{Awaited, Clients};
+use crate::controller::run::{Awaited, Clients, Replica};
 use crate::controller::{self, Settings};
 use crate::ec2::budget::Limit;
 use crate::ec2::cloud::Environment;
 use crate::ids::InstanceId;
+use crate::lease::elector::identity;
+use crate::lease::protocol::Misfit;
+use crate::lease::shard::lease_name;
+use crate::lease::{Seat, Terms};
 use crate::telemetry::{self, LogFormat, Metrics, Readiness};
 
 /// Arguments of `run`.
@@ -34,9 +38,26 @@ pub struct RunArgs {
     #[arg(long, env = "INSTANCE_ROLE_SELECTOR")]
     selector: Option<String>,
 
-    /// Run with leader election; not there yet in this version, so that only one replica may run
-    #[arg(long, env = "INSTANCE_ROLE_LEADER_ELECT", default_value = "false", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    /// Stand for a Lease, so that of several replicas one acts and the others stand by; without it, run one replica alone
+    #[arg(long, env = "INSTANCE_ROLE_LEADER_ELECT", default_value = "true", num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     leader_elect: bool,
+
+    /// Namespace of the Lease [default: the pod's, from POD_NAMESPACE, else default]
+    #[arg(long, env = "INSTANCE_ROLE_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    lease_namespace: Option<String>,
+
+    /// How long after its last renewal a leader that is gone is waited for: 15s, 1m
+    #[arg(long, env = "INSTANCE_ROLE_LEASE_DURATION", default_value = "15s", value_parser = values::duration)]
+    lease_duration: Duration,
+
+    /// By when a leader must have renewed the Lease, else it stops writing; shorter than --lease-duration: a write to EC2 has
+    /// the difference to end in, 5s at most
+    #[arg(long, env = "INSTANCE_ROLE_RENEW_DEADLINE", default_value = "10s", value_parser = values::duration)]
+    renew_deadline: Duration,
+
+    /// How often the Lease is renewed, and how soon tried again; shorter than --renew-deadline
+    #[arg(long, env = "INSTANCE_ROLE_RETRY_PERIOD", default_value = "2s", value_parser = values::duration)]
+    retry_period: Duration,
 
     /// Address of /metrics; 0 turns it off
     #[arg(
@@ -128,15 +149,12 @@ enum ModeArg {
 /// Runs the controller until it is asked to stop.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     telemetry::logs::init(args.log_format, &args.log_level)?;
-    anyhow::ensure!(
-        !args.leader_elect,
-        "--leader-elect is not there yet in this version: run one replica without it"
-    );
     let metrics = Arc::new(Metrics::new(BUILD).context("the metrics cannot be declared")?);
     let readiness = Readiness::new();
     let awaited = Awaited {
         aws: readiness.check("aws", "AWS credentials are awaited"),
         kubernetes: readiness.check("kubernetes", "the API server and the CRDs are awaited"),
+        lease: args.leader_elect.then(|| readiness.check("lease", "an answer about the Lease is awaited")),
     };
     let stop = stopped_by_signal()?;
     let ended = |stop: &watch::Receiver<bool>| {
@@ -153,13 +171,44 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let clients = clients().await?;
     let environment = Environment::load().await?;
     tracing::info!(version = BUILD.version, commit = BUILD.commit, dry_run = args.dry_run, "starting");
-    let pod = std::env::var("POD_NAME").ok();
-    controller::run(settings(args), clients, environment, awaited, metrics, pod, stop).await;
+    let pod = variable("POD_NAME");
+    let replica = Replica { seat: args.seat(pod.as_deref())?, pod };
+    controller::run(settings(args), clients, environment, awaited, metrics, replica, stop).await;
     for server in serving.into_iter().flatten() {
         server.stopped().await;
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// An environment variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl RunArgs {
+    /// What clap cannot see: flags that do not go together, and what to do about it.
+    pub fn check(&self) -> Result<(), Misfit> {
+        self.terms().map(drop)
+    }
+
+    fn terms(&self) -> Result<Terms, Misfit> {
+        Terms::new(self.lease_duration, self.renew_deadline, self.retry_period)
+    }
+
+    /// The Lease to stand for: a shard has its own.
+    fn seat(&self, pod: Option<&str>) -> Result<Option<Seat>, Misfit> {
+        if !self.leader_elect {
+            return Ok(None);
+        }
+        let namespace = self.lease_namespace.clone().or_else(|| variable("POD_NAMESPACE"));
+        Ok(Some(Seat {
+            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
+            name: lease_name(&self.watch_namespace, self.selector.as_deref()),
+            identity: identity(pod),
+            terms: self.terms()?,
+        }))
+    }
 }
 
 fn settings(args: RunArgs) -> Settings {
@@ -185,7 +234,7 @@ fn settings(args: RunArgs) -> Settings {
     }
 }
 
-/// Two clients: kube 5 sets no time-out on reads and retries some errors for minutes by itself; both are ours to decide.
+/// Clients: kube 5 sets no time-out on reads and retries some errors for minutes by itself; both are ours to decide.
 async fn clients() -> anyhow::Result<Clients> {
     let mut config = Config::infer()
         .await
@@ -199,7 +248,7 @@ async fn clients() -> anyhow::Result<Clients> {
         |config: Config| Client::try_from(config).context("the cluster's configuration cannot be used");
     let watch = client(config.clone())?;
     config.read_timeout = Some(Duration::from_secs(15));
-    Ok(Clients { watch, request: client(config)? })
+    Ok(Clients { watch, request: client(config.clone())?, lease: client(config)? })
 }
 
 /// The first SIGTERM or SIGINT asks to stop; a second one ends the process at once.

@@ -24,6 +24,7 @@ use crate::decide::{Association, Cause, Decision, Evidence, TroubleKind, Write};
 use crate::ec2::turns::{Class, Turn};
 use crate::ec2::{Connection, Error, Meaning, Reply};
 use crate::ids::InstanceId;
+use crate::lease::Closed;
 use crate::telemetry::MutationResult;
 
 /// What became of a write.
@@ -59,6 +60,7 @@ pub async fn act(
     if ctx.stopping.load(Ordering::Relaxed) {
         return Ok(Outcome::Stopping);
     }
+    subject.term.fence.check()?;
     let place = subject.connection.place.clone();
     if let Turn::Later(wait) = ctx.turn(&place, operation, &subject.key, class(subject, write, decision)) {
         return Ok(Outcome::Waits(wait));
@@ -83,7 +85,7 @@ pub async fn act(
     let before = subject.status.clone();
     let begun = Timestamp::now();
     report::intend(&mut status, write, begun);
-    match ctx.kubernetes.patch_status(&subject.object, &status).await {
+    match ctx.kubernetes.patch_status(&subject.term.fence, &subject.object, &status).await {
         Ok(object) => subject.object = Arc::new(object),
         Err(error) => {
             ctx.give_back(&place, operation);
@@ -97,6 +99,11 @@ pub async fn act(
         Ok(Some(permit)) => {
             let sending = send(&subject.connection, &subject.desired.instance, &permit);
             let result = slot.lend(sending).await;
+            if let Err(error @ Error::NotSent { .. }) = &result {
+                tracing::info!(operation = name(operation), %error, "not written");
+                not_sent(ctx, subject, operation);
+                return Err(kubernetes::Error::NotLeading(Closed));
+            }
             conclude(ctx, subject, write, decision, result);
         }
         Ok(None) => {

@@ -190,6 +190,12 @@ impl Bindings {
             .any(|s| s.store.find(|binding| binding.declares().iter().any(Option::is_some)).is_some())
     }
 
+    /// Has all bindings looked at.
+    pub fn wake_all(&self) {
+        let keys: Vec<Key> = self.index().seen.keys().cloned().collect();
+        keys.iter().for_each(|key| self.wake(key));
+    }
+
     /// Has a binding looked at again.
     pub fn wake(&self, key: &Key) {
         // Nobody listens any more: the process is ending.

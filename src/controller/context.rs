@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use tokio::sync::Notify;
 
 use super::bindings::{Bindings, Key};
 use super::entitle::{Recount, Rooms, entitle};
@@ -13,6 +15,7 @@ use super::events::Events;
 use super::gather;
 use super::grants::Grants;
 use super::kubernetes::Kubernetes;
+use super::leadership::{Leadership, Term};
 use super::memory::Memory;
 use super::slots::Slots;
 use super::teller::Teller;
@@ -23,6 +26,7 @@ use crate::ec2::catalogue::LISTING;
 use crate::ec2::turns::{Class, Turn, Turns};
 use crate::ec2::{Cloud, Connection, fleet};
 use crate::ids::{InstanceId, Region};
+use crate::lease::Fence;
 use crate::telemetry::Metrics;
 
 /// How the controller was asked to work.
@@ -98,8 +102,10 @@ pub struct Context {
     pub events: Events,
     pub memory: Memory,
     pub metrics: Arc<Metrics>,
-    /// When this process began to work.
-    pub started: Timestamp,
+    /// Whether this process leads.
+    pub leadership: Leadership,
+    /// Told once bindings, grants and namespaces were listed.
+    pub listed: Notify,
     /// Set once the process is asked to stop: no write is begun any more.
     pub stopping: AtomicBool,
     turns: Mutex<HashMap<(Place, Operation), Queue>>,
@@ -112,10 +118,11 @@ impl Context {
         bindings: Arc<Bindings>,
         own_instance: Option<InstanceId>,
         cloud: Cloud,
-        kubernetes: Kubernetes,
-        events: Events,
+        client: Client,
+        pod: Option<String>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let leadership = Leadership::default();
         Self {
             slots: Slots::new(settings.concurrency),
             teller: Teller::default(),
@@ -125,22 +132,47 @@ impl Context {
             rooms: Rooms::default(),
             own_instance,
             cloud,
-            kubernetes,
-            events,
+            kubernetes: Kubernetes::new(client.clone(), Arc::clone(&metrics)),
+            events: Events::new(client, pod, leadership.clone()),
             memory: Memory::default(),
             metrics,
-            started: Timestamp::now(),
+            leadership,
+            listed: Notify::new(),
             stopping: AtomicBool::new(false),
             turns: Mutex::default(),
             busy: Mutex::default(),
         }
     }
 
+    /// This process leads from now on. Nothing that was seen of AWS or concluded before is left, since another one may have
+    /// written in between; what was seen of Kubernetes is warm, and each write of an object carries its version.
+    pub fn leads(&self, fence: Fence) {
+        self.cloud.start_over(&fence);
+        self.memory.start_over();
+        self.rooms.start_over();
+        self.leadership.begin(Term { fence, began: Timestamp::now() });
+        self.bindings.wake_all();
+    }
+
+    /// This process leads no more: the next one tells how the bindings are.
+    pub fn stands_by(&self) {
+        self.leadership.end();
+        self.metrics.bindings([]);
+    }
+
     /// The connection to a Region; the first time, its view begins to be kept.
     pub async fn connect(self: &Arc<Self>, credentials: &Credentials, region: &Region) -> Connection {
         let (connection, new) = self.cloud.connect(credentials, region).await;
-        if new {
-            tokio::spawn(Arc::clone(self).keep_looking(credentials.clone(), connection.clone()));
+        if let (true, Some(term)) = (new, self.leadership.term()) {
+            let (ctx, credentials, kept) = (Arc::clone(self), credentials.clone(), connection.clone());
+            tokio::spawn(async move {
+                let view = format!("{}/{}", kept.place.account, kept.place.region);
+                tokio::select! {
+                    () = ctx.keep_looking(credentials, kept, &view) => {}
+                    () = ctx.leadership.is_over(&term) => {}
+                }
+                ctx.metrics.list_dropped(&view);
+            });
         }
         connection
     }
@@ -171,26 +203,25 @@ impl Context {
     }
 
     /// Passes over a Region, one each resync interval, for ever.
-    async fn keep_looking(self: Arc<Self>, credentials: Credentials, connection: Connection) {
+    async fn keep_looking(&self, credentials: Credentials, connection: Connection, view: &str) {
         // Which profiles are meant decides which instances may be looked at.
         if self.bindings.want_profiles() {
             connection.catalogue.refresh(LISTING).await;
         }
         self.track_all(&credentials, &connection);
-        let Connection { place, fleet, catalogue } = connection;
-        let view = format!("{}/{}", place.account, place.region);
-        self.metrics.list_wanted(&view);
+        let Connection { place: _, fleet, catalogue } = connection;
+        self.metrics.list_wanted(view);
         let mut going = fleet::Going::default();
         loop {
             let began = Instant::now();
-            going = fleet::look_around(&fleet, &view, &self.metrics, self.settings.patience(), going).await;
+            going = fleet::look_around(&fleet, view, &self.metrics, self.settings.patience(), going).await;
             // After the listing, so that an association with a dead profile id is told by a later look at IAM.
             if self.bindings.want_profiles() && !fleet.is_idle() {
                 self.bindings.wake_concerned(&catalogue.refresh(LISTING).await);
             }
             self.bindings.count(&self.metrics);
             let interval = self.interval(fleet.calls());
-            self.metrics.resync(&view, interval);
+            self.metrics.resync(view, interval);
             tokio::time::sleep(interval.saturating_sub(began.elapsed()).max(SHORTEST)).await;
         }
     }

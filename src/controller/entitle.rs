@@ -119,6 +119,11 @@ pub enum Recount {
 const SPARING: Duration = Duration::from_secs(1);
 
 impl Rooms {
+    /// What was found from what is forgotten now is to be found anew.
+    pub fn start_over(&self) {
+        lock(&self.found).clear();
+    }
+
     /// Whether fewer than `maxBindings` of the namespace's bindings that the grant covers are older.
     fn has_room(
         &self,

@@ -11,6 +11,8 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use tokio::sync::Semaphore;
 
+use super::leadership::Leadership;
+
 /// The `reportingController` of our Events.
 const CONTROLLER: &str = "instancerole.dev/instance-role-controller";
 /// The API server refuses longer notes.
@@ -40,6 +42,7 @@ pub struct Tale {
 pub struct Events {
     recorder: Recorder,
     places: Arc<Semaphore>,
+    leadership: Leadership,
 }
 
 impl std::fmt::Debug for Events {
@@ -50,20 +53,25 @@ impl std::fmt::Debug for Events {
 
 impl Events {
     /// Events told by this process.
-    pub fn new(client: Client, pod: Option<String>) -> Self {
+    pub fn new(client: Client, pod: Option<String>, leadership: Leadership) -> Self {
         let instance = pod.map(|name| name.chars().take(INSTANCE).collect());
         let reporter = Reporter { controller: CONTROLLER.into(), instance };
-        Self { recorder: Recorder::new(client, reporter), places: Arc::new(Semaphore::new(AT_ONCE)) }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Self { recorder: Recorder::new(client, reporter), places, leadership }
     }
 
-    /// Tells one about a binding or a grant, in the background.
+    /// Tells one about a binding or a grant, in the background. Who does not lead tells nothing.
     pub fn tell<K: Resource<DynamicType = ()>>(&self, object: &K, tale: Tale) {
+        let Some(term) = self.leadership.term() else { return };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             tracing::debug!(reason = tale.reason, "too many Events at once; one is dropped");
             return;
         };
         let (recorder, about) = (self.recorder.clone(), object.object_ref(&()));
         tokio::spawn(async move {
+            if !term.fence.is_open() {
+                return;
+            }
             let event = Event {
                 type_: if tale.warning { EventType::Warning } else { EventType::Normal },
                 reason: tale.reason.into(),

@@ -21,6 +21,9 @@ use crate::ec2::Connection;
 use crate::ec2::fleet::{SETTLE, SETTLE_UNKNOWN};
 use crate::ids::{AccountId, InstanceId, Malformed, ProfileArn, ProfileName, Region, RoleName};
 
+/// How far the clock of another replica may be ahead.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
+
 /// The spec, parsed, with the controller's defaults filled in. The API server has refused malformed ones already, but
 /// for those that were stored before its rules.
 pub fn desired(binding: &InstanceRoleBinding, settings: &Settings) -> Result<Desired, Malformed> {
@@ -122,14 +125,16 @@ fn past_change(change: &crate::api::binding::Change) -> Option<PastChange> {
     })
 }
 
-/// The newest change that status tells of, and until when looks may show the time before it. What this process did it
-/// knows by itself, so a time since its start was written by somebody else and is not believed.
-pub fn settles(history: &History, started: Timestamp, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
-    let newest = history.newest().filter(|change| change.at <= started)?;
+/// The newest change that status tells of, and until when looks may show the time before it. What this process did since
+/// it leads it knows by itself, so a later time was written by somebody who has no business to, and is not believed; unless
+/// the clock of who led before may have been ahead.
+pub fn settles(history: &History, began: Timestamp, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let newest = history.newest().filter(|change| change.at.duration_since(began) <= SKEW)?;
     let for_long = if newest.confirmed { SETTLE } else { SETTLE_UNKNOWN };
-    // `at` is in whole seconds and from before the call was sent, which takes at most five.
-    let until =
-        newest.at.checked_add(for_long).and_then(|at| at.checked_add(SignedDuration::from_secs(6))).ok()?;
+    // `at` is in whole seconds and from before the call was sent, which takes at most five. Nobody wrote since this
+    // process leads, whatever the clock said.
+    let at = newest.at.min(began);
+    let until = at.checked_add(for_long).and_then(|at| at.checked_add(SignedDuration::from_secs(6))).ok()?;
     (until > now).then_some((newest.at, until))
 }
 

@@ -12,6 +12,7 @@ use super::bindings::Key;
 use crate::api::binding::InstanceRoleBindingStatus;
 use crate::api::condition::ConditionType;
 use crate::api::{FINALIZER, InstanceRoleBinding};
+use crate::lease::{Closed, Fence};
 use crate::telemetry::Metrics;
 
 /// The field manager of what we write. It never changes: fields belong to it.
@@ -25,6 +26,9 @@ pub enum Error {
     /// The object has changed since it was judged, or is gone: look again.
     #[error("the object has changed in the meantime")]
     Conflict,
+    /// This process does not lead any more.
+    #[error(transparent)]
+    NotLeading(#[from] Closed),
     /// The API server did not answer in time.
     #[error("the API server did not answer within {REQUEST:?}")]
     Timeout,
@@ -55,6 +59,7 @@ impl Kubernetes {
     /// Brings the status of `judged` to `status`. The object as the API server has it then.
     pub async fn patch_status(
         &self,
+        fence: &Fence,
         judged: &InstanceRoleBinding,
         status: &InstanceRoleBindingStatus,
     ) -> Result<InstanceRoleBinding, Error> {
@@ -67,7 +72,7 @@ impl Kubernetes {
         });
         let api = self.api(&key);
         let params = PatchParams::apply(MANAGER).force();
-        let written = self.request(api.patch_status(&key.name, &params, &Patch::Apply(&body))).await?;
+        let written = self.request(fence, api.patch_status(&key.name, &params, &Patch::Apply(&body))).await?;
         match strays(&written, status) {
             Value::Null => Ok(written),
             // Server-side apply cannot take away what another manager left: that needs a patch by position.
@@ -75,33 +80,42 @@ impl Kubernetes {
                 let patch: json_patch::Patch =
                     serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
                 let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-                self.request(api.patch_status(&key.name, &params, &Patch::<()>::Json(patch))).await
+                self.request(fence, api.patch_status(&key.name, &params, &Patch::<()>::Json(patch))).await
             }
         }
     }
 
     /// Adds our finalizer.
-    pub async fn add_finalizer(&self, judged: &InstanceRoleBinding) -> Result<InstanceRoleBinding, Error> {
+    pub async fn add_finalizer(
+        &self,
+        fence: &Fence,
+        judged: &InstanceRoleBinding,
+    ) -> Result<InstanceRoleBinding, Error> {
         let all: Vec<&str> = judged.finalizers().iter().map(String::as_str).chain([FINALIZER]).collect();
-        self.set_finalizers(judged, &all).await
+        self.set_finalizers(fence, judged, &all).await
     }
 
     /// Removes our finalizer.
-    pub async fn remove_finalizer(&self, judged: &InstanceRoleBinding) -> Result<InstanceRoleBinding, Error> {
+    pub async fn remove_finalizer(
+        &self,
+        fence: &Fence,
+        judged: &InstanceRoleBinding,
+    ) -> Result<InstanceRoleBinding, Error> {
         let others: Vec<&str> =
             judged.finalizers().iter().map(String::as_str).filter(|f| *f != FINALIZER).collect();
-        self.set_finalizers(judged, &others).await
+        self.set_finalizers(fence, judged, &others).await
     }
 
     async fn set_finalizers(
         &self,
+        fence: &Fence,
         judged: &InstanceRoleBinding,
         finalizers: &[&str],
     ) -> Result<InstanceRoleBinding, Error> {
         let key = Key::of(judged);
         let body = json!({"metadata": {"resourceVersion": judged.metadata.resource_version, "finalizers": finalizers}});
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        self.request(self.api(&key).patch(&key.name, &params, &Patch::Merge(&body))).await
+        self.request(fence, self.api(&key).patch(&key.name, &params, &Patch::Merge(&body))).await
     }
 
     fn api(&self, key: &Key) -> Api<InstanceRoleBinding> {
@@ -110,8 +124,10 @@ impl Kubernetes {
 
     async fn request(
         &self,
+        fence: &Fence,
         request: impl Future<Output = Result<InstanceRoleBinding, kube::Error>>,
     ) -> Result<InstanceRoleBinding, Error> {
+        fence.check()?;
         let result = tokio::time::timeout(REQUEST, request).await;
         let status = match &result {
             Ok(Ok(_)) => Some(200),

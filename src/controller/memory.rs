@@ -80,6 +80,15 @@ impl Memory {
         self.notes().get_mut(uid)?.since.take()
     }
 
+    /// Another process may have written in between: nothing is left but what became of changes, which is true all the same.
+    pub fn start_over(&self) {
+        self.notes().retain(|_, note| {
+            let outcome = note.outcome.take();
+            *note = Note { outcome, ..Note::default() };
+            note.outcome.is_some()
+        });
+    }
+
     /// Forgets a binding that is gone.
     pub fn forget(&self, uid: &str) {
         self.notes().remove(uid);

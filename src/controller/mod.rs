@@ -7,12 +7,14 @@
 mod act;
 mod bindings;
 mod context;
+mod election;
 mod entitle;
 mod events;
 mod gather;
 mod grants;
 mod kept;
 mod kubernetes;
+mod leadership;
 mod memory;
 mod permit;
 mod reconcile;

@@ -14,6 +14,7 @@ use super::context::Context;
 use super::entitle::{Recount, entitle};
 use super::events::Tale;
 use super::gather::Facts;
+use super::leadership::Term;
 use super::memory;
 use super::slots::Slot;
 use super::tell;
@@ -51,6 +52,8 @@ pub struct Subject {
     pub spot: Spot,
     pub credentials: Credentials,
     pub connection: Connection,
+    /// The time of leading that the pass belongs to: it writes in no other.
+    pub term: Term,
     /// What is to be looked at again whatever is known, because it was asked for, is due, or is out of date.
     pub look_again: Evidence,
     /// Whether the instance was seen running when the last decision was made.
@@ -77,6 +80,7 @@ pub struct Known {
 pub async fn reconcile(
     object: Arc<InstanceRoleBinding>,
     ctx: &Arc<Context>,
+    term: Term,
 ) -> Result<Action, kubernetes::Error> {
     let key = Key::of(&*object);
     let desired = match gather::desired(&object, &ctx.settings) {
@@ -108,7 +112,7 @@ pub async fn reconcile(
         }
         Err(lack) => {
             ctx.memory.open(&version, news, now);
-            return unentitled(ctx, &object, &desired, &spot, &lack).await;
+            return unentitled(ctx, &term, &object, &desired, &spot, &lack).await;
         }
     };
     let connection = ctx.connect(&credentials, &spot.region).await;
@@ -135,6 +139,7 @@ pub async fn reconcile(
         spot,
         credentials,
         connection,
+        term,
     };
     pass(ctx, &mut subject, &mut slot).await
 }
@@ -142,6 +147,7 @@ pub async fn reconcile(
 /// A binding that no grant could cover: nothing is asked of AWS, and nothing of the instance is told.
 async fn unentitled(
     ctx: &Arc<Context>,
+    term: &Term,
     object: &Arc<InstanceRoleBinding>,
     desired: &Desired,
     spot: &Spot,
@@ -158,9 +164,9 @@ async fn unentitled(
     }
     let decision = without_rights(desired, gather::leaving(object, None).as_ref(), lack);
     if let Step::Release(how) = decision.step {
-        return let_go(ctx, object, how, &decision).await;
+        return let_go(ctx, term, object, how, &decision).await;
     }
-    tell::unentitled(ctx, object, desired, &decision).await?;
+    tell::unentitled(ctx, term, object, desired, &decision).await?;
     Ok(Action::await_change())
 }
 
@@ -315,7 +321,7 @@ pub fn judge_by(
     }
     let rivals = gather::rivals(ctx, object, &subject.spot, connection);
     let history = gather::history(object, status, &resolution, &rivals);
-    if let Some((at, until)) = gather::settles(&history, ctx.started, now) {
+    if let Some((at, until)) = gather::settles(&history, subject.term.began, now) {
         fleet.written_elsewhere(&desired.instance, at, until);
     }
     let leaving = gather::leaving(object, None)
@@ -360,7 +366,7 @@ pub async fn look(connection: &Connection, desired: &Desired, evidence: Evidence
 
 /// The finalizer is there only where deletion has work to do.
 async fn finalize(ctx: &Context, subject: &mut Subject) -> Result<(), kubernetes::Error> {
-    let Subject { object, desired, .. } = &*subject;
+    let Subject { object, desired, term, .. } = &*subject;
     if object.metadata.deletion_timestamp.is_some() || ctx.settings.dry_run {
         return Ok(());
     }
@@ -369,8 +375,8 @@ async fn finalize(ctx: &Context, subject: &mut Subject) -> Result<(), kubernetes
     // Who may do nothing to the instance leaves nothing to undo.
     let has_work = desired.deletion_has_work() && subject.authority.is_granted();
     let changed = match (has, has_work, idle) {
-        (false, true, _) => ctx.kubernetes.add_finalizer(object).await?,
-        (true, _, true) => ctx.kubernetes.remove_finalizer(object).await?,
+        (false, true, _) => ctx.kubernetes.add_finalizer(&term.fence, object).await?,
+        (true, _, true) => ctx.kubernetes.remove_finalizer(&term.fence, object).await?,
         _ => return Ok(()),
     };
     if changed.metadata.generation != object.metadata.generation || changed.uid() != object.uid() {
@@ -420,7 +426,7 @@ async fn release(
     how: Farewell,
     decision: &Decision,
 ) -> Result<Action, kubernetes::Error> {
-    let action = let_go(ctx, &subject.object, how, decision).await?;
+    let action = let_go(ctx, &subject.term, &subject.object, how, decision).await?;
     subject.connection.fleet.await_instance(&subject.desired.instance, &subject.uid, false);
     Ok(action)
 }
@@ -428,6 +434,7 @@ async fn release(
 /// Takes our finalizer off, and says what became of the instance.
 async fn let_go(
     ctx: &Arc<Context>,
+    term: &Term,
     object: &InstanceRoleBinding,
     how: Farewell,
     decision: &Decision,
@@ -435,7 +442,7 @@ async fn let_go(
     if !gather::has_finalizer(object) || ctx.settings.dry_run {
         return Ok(Action::await_change());
     }
-    ctx.kubernetes.remove_finalizer(object).await?;
+    ctx.kubernetes.remove_finalizer(&term.fence, object).await?;
     tracing::info!(binding = %Key::of(object), ?how, "released");
     ctx.metrics.released(how.as_str());
     let reason = match how {
@@ -493,7 +500,8 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
 /// How soon to try again after a pass that could not be finished.
 pub fn after(error: &kubernetes::Error, ctx: &Context, uid: &str) -> Action {
     match error {
-        kubernetes::Error::Conflict => Action::requeue(OVERTAKEN),
+        // Whoever leads by then looks; usually that is another process.
+        kubernetes::Error::Conflict | kubernetes::Error::NotLeading(_) => Action::requeue(OVERTAKEN),
         kubernetes::Error::Timeout | kubernetes::Error::Refused(_) => {
             Action::requeue(ctx.memory.after_error(uid))
         }

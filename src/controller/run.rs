@@ -13,14 +13,16 @@ use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::reflector;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::bindings::{Bindings, Key, News, Scope, Shard, Spot};
 use super::context::{Context, Settings};
-use super::events::{Events, Tale};
+use super::election;
+use super::events::Tale;
 use super::grants::NamespaceMeta;
 use super::kept::Kept;
-use super::kubernetes::{self, Kubernetes};
+use super::kubernetes;
 use super::reconcile;
 use super::slots::Slots;
 use crate::api::InstanceRoleGrant;
@@ -28,10 +30,13 @@ use crate::decide::{Grant, Place};
 use crate::ec2::Cloud;
 use crate::ec2::cloud::{Environment, Identity};
 use crate::ids::{AccountId, InstanceId};
+use crate::lease::Seat;
 use crate::telemetry::{Check, Metrics, ReconcileResult};
 
 /// How long running passes may take to end when the process is asked to stop: a write in flight is let finish.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the election may take to end after that: the Lease is released.
+const RELEASE: Duration = Duration::from_secs(3);
 /// How often it is looked who has room in the grants of crowded namespaces.
 const CROWD: Duration = Duration::from_secs(1);
 /// How far ahead instances are looked at before their turn: a look is good for five seconds.
@@ -46,6 +51,17 @@ pub struct Clients {
     pub watch: Client,
     /// For requests; it does not retry by itself.
     pub request: Client,
+    /// The same for the Lease alone: no other request stands before a renewal.
+    pub lease: Client,
+}
+
+/// Which of the replicas this is.
+#[derive(Debug, Clone, Default)]
+pub struct Replica {
+    /// The pod's name, for Events.
+    pub pod: Option<String>,
+    /// The Lease that it stands for; none: it runs alone.
+    pub seat: Option<Seat>,
 }
 
 /// What must be there before the controller works, told at `/readyz`.
@@ -55,6 +71,8 @@ pub struct Awaited {
     pub aws: Check,
     /// The API server and the CRDs.
     pub kubernetes: Check,
+    /// An answer about the Lease, where there is one.
+    pub lease: Option<Check>,
 }
 
 /// Runs the controller until `stop`.
@@ -64,7 +82,7 @@ pub async fn run(
     environment: Environment,
     awaited: Awaited,
     metrics: Arc<Metrics>,
-    pod: Option<String>,
+    replica: Replica,
     mut stop: watch::Receiver<bool>,
 ) {
     let Identity { account, instance } = tokio::select! {
@@ -84,7 +102,9 @@ pub async fn run(
     }
     metrics.max_concurrent_reconciles(usize::from(settings.concurrency));
     let (changed, changes) = mpsc::unbounded_channel();
-    let cloud = Cloud::new(environment, account.clone(), settings.share, Arc::clone(&metrics), changed);
+    let write_limit = replica.seat.as_ref().map(|seat| seat.terms.write_limit());
+    let (share, counted) = (settings.share, Arc::clone(&metrics));
+    let cloud = Cloud::new(environment, account.clone(), share, write_limit, counted, changed);
     let scopes: Vec<Scope> = if settings.namespaces.is_empty() {
         vec![None]
     } else {
@@ -98,10 +118,12 @@ pub async fn run(
         watches.push((scope, store, writer, woken));
     }
     let bindings = Arc::new(Bindings::new(shards, region));
-    let kubernetes = Kubernetes::new(clients.request.clone(), Arc::clone(&metrics));
-    let events = Events::new(clients.request, pod);
-    let ctx = Context::new(settings, Arc::clone(&bindings), own_instance, cloud, kubernetes, events, metrics);
+    let by = bindings.clone();
+    let ctx = Context::new(settings, by, own_instance, cloud, clients.request.clone(), replica.pod, metrics);
     let ctx = Arc::new(ctx);
+    let (drained, quiet) = oneshot::channel();
+    let mut election =
+        tokio::spawn(election::stand(Arc::clone(&ctx), replica.seat, clients.clone(), awaited.lease, quiet));
     tokio::spawn(follow_grants(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone(), account));
     tokio::spawn(follow_namespaces(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone()));
     tokio::spawn(wake_touched(Arc::clone(&ctx)));
@@ -136,8 +158,21 @@ pub async fn run(
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
-        _ = &mut controllers => {}
-        () = overdue => tracing::warn!("some passes did not end in time; the next start looks at what they did"),
+        _ = &mut controllers => {
+            let _ = drained.send(());
+        }
+        () = overdue => {
+            // The Lease runs out by itself: nobody else begins while a write may be under way.
+            drop(drained);
+            tracing::warn!("some passes did not end in time; the next leader looks at what they did");
+        }
+        _ = &mut election => {
+            tracing::error!("the election ended by itself: this is a bug; ending, so that another process begins");
+            return;
+        }
+    }
+    if timeout(RELEASE, election).await.is_err() {
+        tracing::warn!("the election did not end in time");
     }
 }
 
@@ -216,6 +251,7 @@ fn follow(ctx: &Arc<Context>, scope: &Scope, awaited: &Check, event: &watcher::R
 fn has_listed(ctx: &Context, awaited: &Check) {
     if ctx.bindings.is_listed() && ctx.grants.are_known() {
         awaited.met();
+        ctx.listed.notify_one();
     }
 }
 
@@ -231,14 +267,35 @@ async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_ac
     let watched =
         watcher(Api::<InstanceRoleGrant>::all(client), watcher::Config::default().streaming_lists());
     let mut events = std::pin::pin!(watched.default_backoff());
-    while let Some(event) = events.next().await {
+    // Who stands by tells nothing, so whoever comes to lead tells it.
+    let mut complaints: HashMap<String, (InstanceRoleGrant, String)> = HashMap::new();
+    let mut term = None;
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            next = ctx.leadership.next(term.as_ref()) => {
+                term = Some(next);
+                complaints.values().for_each(|(grant, complaint)| complain(&ctx, grant, complaint));
+                continue;
+            }
+        };
+        let Some(event) = event else { return };
         match event {
             Ok(event) => {
                 let complaint = ctx.grants.follow(&event);
-                if let watcher::Event::Apply(grant) | watcher::Event::InitApply(grant) = &event
-                    && let Some(complaint) = complaint.or_else(|| strays(grant, &own_account))
-                {
-                    complain(&ctx, grant, complaint);
+                match &event {
+                    watcher::Event::Apply(grant) | watcher::Event::InitApply(grant) => {
+                        match complaint.or_else(|| strays(grant, &own_account)) {
+                            Some(complaint) => {
+                                complain(&ctx, grant, &complaint);
+                                complaints.insert(grant.name_any(), (grant.clone(), complaint));
+                            }
+                            None => drop(complaints.remove(&grant.name_any())),
+                        }
+                    }
+                    watcher::Event::Delete(grant) => drop(complaints.remove(&grant.name_any())),
+                    watcher::Event::Init => complaints.clear(),
+                    watcher::Event::InitDone => {}
                 }
                 if matches!(event, watcher::Event::InitDone) {
                     has_listed(&ctx, &awaited);
@@ -280,10 +337,13 @@ fn strays(grant: &InstanceRoleGrant, own_account: &AccountId) -> Option<String> 
 }
 
 /// Tells administrators what is wrong with a grant.
-fn complain(ctx: &Context, grant: &InstanceRoleGrant, note: String) {
+fn complain(ctx: &Context, grant: &InstanceRoleGrant, note: &str) {
+    if ctx.leadership.term().is_none() {
+        return;
+    }
     tracing::warn!(grant = grant.name_any(), problem = note, "a grant is not as it should be");
     let reason = "GrantMistaken";
-    ctx.events.tell(grant, Tale { warning: true, reason, action: "Read", note, profile: None });
+    ctx.events.tell(grant, Tale { warning: true, reason, action: "Read", note: note.to_owned(), profile: None });
 }
 
 /// Wakes the bindings whose rights may have changed. Changes that come together are one.
@@ -333,11 +393,16 @@ async fn look_ahead(ctx: Arc<Context>) {
 
 /// A pass that panics is counted and tried again; the process goes on.
 async fn guarded(kept: Arc<Kept>, ctx: Arc<Context>) -> Result<Action, PassError> {
+    let Some(term) = ctx.leadership.term() else {
+        // Whoever comes to lead looks at all bindings.
+        ctx.leave_queues(&Key::of(&*kept));
+        return Ok(Action::await_change());
+    };
     let timer = ctx.metrics.reconcile_timer();
     let binding = Arc::new(kept.whole());
     let key = Key::of(&*binding);
     let span = tracing::info_span!("reconcile", binding = %key, instance = binding.spec.instance_id, generation = binding.metadata.generation);
-    let pass = AssertUnwindSafe(tracing::Instrument::instrument(reconcile::reconcile(binding, &ctx), span));
+    let pass = AssertUnwindSafe(tracing::Instrument::instrument(reconcile::reconcile(binding, &ctx, term), span));
     match pass.catch_unwind().await {
         Ok(Ok(action)) => {
             let waits = action != Action::await_change();
@@ -345,7 +410,7 @@ async fn guarded(kept: Arc<Kept>, ctx: Arc<Context>) -> Result<Action, PassError
             Ok(action)
         }
         Ok(Err(error)) => {
-            let overtaken = matches!(error, kubernetes::Error::Conflict);
+            let overtaken = matches!(error, kubernetes::Error::Conflict | kubernetes::Error::NotLeading(_));
             timer.finish(if overtaken { ReconcileResult::Requeue } else { ReconcileResult::Error });
             ctx.leave_queues(&key);
             Err(PassError::Kubernetes(error))
@@ -373,7 +438,7 @@ fn after(binding: Arc<Kept>, error: &PassError, ctx: Arc<Context>) -> Action {
     let uid = binding.uid().unwrap_or_default();
     match error {
         PassError::Kubernetes(error) => {
-            if !matches!(error, kubernetes::Error::Conflict) {
+            if !matches!(error, kubernetes::Error::Conflict | kubernetes::Error::NotLeading(_)) {
                 tracing::warn!(binding = %Key::of(&*binding), %error, "the API server did not take a write; trying again");
             }
             reconcile::after(error, &ctx, &uid)

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::bindings::Key;
 use super::context::Context;
 use super::events::Tale;
+use super::leadership::Term;
 use super::reconcile::{Known, Subject};
 use super::report::Report;
 use super::{bindings, gather, kubernetes, reconcile};
@@ -47,7 +48,7 @@ pub async fn report(
         if matches!(known.decision.step, Step::Refuse | Step::Hold) {
             drift(ctx, subject, known);
         }
-        match write(ctx, &subject.object, &status, &known.decision).await? {
+        match write(ctx, &subject.term, &subject.object, &status, &known.decision).await? {
             Some(written) => subject.object = written,
             None => return Ok(false),
         }
@@ -63,6 +64,7 @@ pub async fn report(
 /// Writes the status of a binding that no grant could cover, if it says anything new.
 pub async fn unentitled(
     ctx: &Arc<Context>,
+    term: &Term,
     object: &Arc<InstanceRoleBinding>,
     desired: &Desired,
     decision: &Decision,
@@ -83,7 +85,7 @@ pub async fn unentitled(
     }
     .status(Timestamp::now());
     if object.status.as_ref() != Some(&status) {
-        if write(ctx, object, &status, decision).await?.is_none() {
+        if write(ctx, term, object, &status, decision).await?.is_none() {
             return Ok(());
         }
         ctx.memory.outcome_told(&uid);
@@ -94,6 +96,7 @@ pub async fn unentitled(
 
 async fn write(
     ctx: &Arc<Context>,
+    term: &Term,
     object: &Arc<InstanceRoleBinding>,
     status: &InstanceRoleBindingStatus,
     decision: &Decision,
@@ -105,7 +108,7 @@ async fn write(
     }
     let (reason, phase) = (decision.reason.as_str(), decision.step.phase());
     tracing::debug!(reason, ?phase, "status changes");
-    let written = ctx.kubernetes.patch_status(object, status).await;
+    let written = ctx.kubernetes.patch_status(&term.fence, object, status).await;
     if let Some(next) = turn.and_then(|turn| ctx.teller.done(turn)) {
         ctx.bindings.wake(&next);
     }

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 
 use super::budget::{Bucket, Limit};
 use super::error::{Error, Meaning};
+use super::gate::Gate;
 use crate::decide::{Association, AssociationState, Instance, ProfileRef};
 use crate::ids::{AssociationId, InstanceId, ProfileArn, ProfileId, RoleArn};
 use crate::telemetry::{Metrics, labels};
@@ -44,6 +45,7 @@ pub struct Ec2 {
     sdk: aws_sdk_ec2::Client,
     caller: Caller,
     reads: Arc<Reads>,
+    gate: Gate,
 }
 
 /// The budgets of the read operations: EC2 keeps them per account and Region, whoever calls.
@@ -93,9 +95,9 @@ impl Read {
 pub struct ReadToken(());
 
 impl Ec2 {
-    /// Wraps an SDK client.
-    pub fn new(sdk: aws_sdk_ec2::Client, caller: Caller, reads: Arc<Reads>) -> Self {
-        Self { sdk, caller, reads }
+    /// Wraps an SDK client. Writes go through the gate.
+    pub fn new(sdk: aws_sdk_ec2::Client, caller: Caller, reads: Arc<Reads>, gate: Gate) -> Self {
+        Self { sdk, caller, reads, gate }
     }
 
     /// Waits for the right to make one call.
@@ -186,7 +188,10 @@ impl Ec2 {
             .sdk
             .associate_iam_instance_profile()
             .instance_id(instance.as_str())
-            .iam_instance_profile(specified(profile));
+            .iam_instance_profile(specified(profile))
+            .customize()
+            .config_override(self.gate.limits())
+            .interceptor(self.gate.clone());
         let reply = self.caller.call("AssociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
@@ -197,14 +202,23 @@ impl Ec2 {
             .sdk
             .replace_iam_instance_profile_association()
             .association_id(association.as_str())
-            .iam_instance_profile(specified(profile));
+            .iam_instance_profile(specified(profile))
+            .customize()
+            .config_override(self.gate.limits())
+            .interceptor(self.gate.clone());
         let reply = self.caller.call("ReplaceIamInstanceProfileAssociation", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
     /// Takes a profile off.
     pub async fn disassociate(&self, association: &AssociationId) -> Result<Reply, Error> {
-        let call = self.sdk.disassociate_iam_instance_profile().association_id(association.as_str());
+        let call = self
+            .sdk
+            .disassociate_iam_instance_profile()
+            .association_id(association.as_str())
+            .customize()
+            .config_override(self.gate.limits())
+            .interceptor(self.gate.clone());
         let reply = self.caller.call("DisassociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
@@ -261,6 +275,9 @@ impl Caller {
     {
         let began = Instant::now();
         let result = call.await.map_err(|error| Error::from_sdk(operation, self.role.as_ref(), &error));
+        if let Err(Error::NotSent { .. }) = &result {
+            return result;
+        }
         let code = result.as_ref().err().map_or(labels::OK, Error::code);
         self.metrics.aws_request(operation, code, began.elapsed().as_secs_f64());
         if let Err(error) = &result {

@@ -14,10 +14,12 @@ use tokio::sync::mpsc;
 use super::budget::Limit;
 use super::catalogue::Catalogue;
 use super::client::{Caller, Ec2, Reads};
+use super::gate::Gate;
 use super::error::{Error, Meaning};
 use super::fleet::Fleet;
 use crate::decide::{AssumedRole, Credentials, Declared, Place, Resolution};
 use crate::ids::{AccountId, InstanceId, Region};
+use crate::lease::Fence;
 use crate::telemetry::Metrics;
 
 /// How long a call may take in all. A write must be over within the time by which a Lease outlives its renewal.
@@ -135,11 +137,15 @@ pub struct Cloud {
     metrics: Arc<Metrics>,
     share: f64,
     changed: mpsc::UnboundedSender<(Place, InstanceId)>,
+    /// How long a write may take.
+    write_limit: Duration,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Before each write; none: nobody leads yet, and nothing is connected to.
+    fence: Option<Fence>,
     accounts: HashMap<Credentials, Account>,
     connections: HashMap<(Credentials, Region), Connection>,
     /// EC2 counts reads per account and Region, so roles of one account share them.
@@ -148,15 +154,26 @@ struct Known {
 
 impl Cloud {
     /// AWS with the environment's credentials, which belong to the account `own`. `share` is the part of EC2's read limits that
-    /// may be used; instances whose view changed are sent to `changed`.
+    /// may be used, `write_limit` how long a write may take at most; instances whose view changed are sent to `changed`.
     pub fn new(
         environment: Environment,
         own: AccountId,
         share: f64,
+        write_limit: Option<Duration>,
         metrics: Arc<Metrics>,
         changed: mpsc::UnboundedSender<(Place, InstanceId)>,
     ) -> Self {
-        Self { environment, own, metrics, share, changed, known: Mutex::default() }
+        let write_limit = write_limit.map_or(CALL, |limit| limit.min(CALL));
+        Self { environment, own, metrics, share, changed, write_limit, known: Mutex::default() }
+    }
+
+    /// Forgets all that was seen: from now on looks are new, and writes need this fence open. Who still holds a connection
+    /// from before writes nothing by it.
+    pub fn start_over(&self, fence: &Fence) {
+        let mut known = self.known();
+        // EC2's budgets are what was not forgotten there.
+        let reads = std::mem::take(&mut known.reads);
+        *known = Known { fence: Some(fence.clone()), reads, ..Known::default() };
     }
 
     /// The account that these credentials act in.
@@ -167,9 +184,24 @@ impl Cloud {
     /// The connection to a Region, and whether it was made just now, so that its view has yet to be kept. It calls
     /// nobody: a role that cannot be assumed shows at the first look.
     pub async fn connect(&self, credentials: &Credentials, region: &Region) -> (Connection, bool) {
-        if let Some(connection) = self.connected(credentials, region) {
-            return (connection, false);
+        loop {
+            if let Some(connection) = self.connected(credentials, region) {
+                return (connection, false);
+            }
+            let fence = self.known().fence.clone().unwrap_or_else(Fence::closed);
+            if let Some(made) = self.make(credentials, region, fence).await {
+                return made;
+            }
         }
+    }
+
+    /// Makes the connection; none: another time of leading has begun meanwhile.
+    async fn make(
+        &self,
+        credentials: &Credentials,
+        region: &Region,
+        fence: Fence,
+    ) -> Option<(Connection, bool)> {
         let account = self.enter(credentials).await;
         let place = Place { account: account.id.clone(), region: region.clone() };
         let config = aws_sdk_ec2::config::Builder::from(&account.config)
@@ -178,12 +210,15 @@ impl Cloud {
         let sdk = aws_sdk_ec2::Client::from_conf(config);
         let key = (credentials.clone(), region.clone());
         let mut known = self.known();
+        if known.fence.as_ref().is_some_and(|now| !now.is_same(&fence)) {
+            return None;
+        }
         if let Some(connection) = known.connections.get(&key) {
-            return (connection.clone(), false);
+            return Some((connection.clone(), false));
         }
         let limit = Limit::DESCRIBE.share(self.share);
         let reads = known.reads.entry(place.clone()).or_insert_with(|| Arc::new(Reads::new(limit)));
-        let ec2 = Ec2::new(sdk, account.caller, Arc::clone(reads));
+        let ec2 = Ec2::new(sdk, account.caller, Arc::clone(reads), Gate { fence, limit: self.write_limit });
         let (changed, mut inbox) = mpsc::unbounded_channel();
         let (out, at) = (self.changed.clone(), place.clone());
         tokio::spawn(async move {
@@ -196,7 +231,7 @@ impl Cloud {
         let fleet = Arc::new(Fleet::new(ec2, changed));
         let connection = Connection { place, fleet, catalogue: account.catalogue };
         known.connections.insert(key, connection.clone());
-        (connection, true)
+        Some((connection, true))
     }
 
     /// The clients that do not depend on the Region.

@@ -10,6 +10,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::decide::TroubleKind;
 use crate::ids::RoleArn;
+use crate::lease::Closed;
 
 /// What an AWS error says about the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,14 @@ pub enum Error {
         /// What the credential chain said.
         cause: String,
     },
+    /// This process does not lead any more: nothing was sent.
+    #[error("{operation}: {cause}")]
+    NotSent {
+        /// The operation.
+        operation: &'static str,
+        /// What the fence said.
+        cause: Closed,
+    },
     /// The role that is to be assumed is refused to us: nothing was sent.
     #[error("{operation}: role {role} cannot be assumed ({code})")]
     RoleNotAssumable {
@@ -164,6 +173,7 @@ impl Error {
         let whole = || format!("{}", DisplayErrorContext(error));
         let cause = || whole().chars().take(300).collect::<String>();
         match error {
+            _ if let Some(cause) = closed(error) => Self::NotSent { operation, cause },
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
                 let Some(code) = error.code() else {
@@ -203,6 +213,7 @@ impl Error {
             Self::NoReply { .. } => Meaning::Unavailable,
             Self::NoCredentials { .. } => Meaning::Credentials,
             Self::RoleNotAssumable { .. } => Meaning::Role,
+            Self::NotSent { .. } => Meaning::Unavailable,
         }
     }
 
@@ -211,7 +222,7 @@ impl Error {
         match self {
             Self::NoReply { .. } => true,
             Self::Refused { meaning, .. } => *meaning == Meaning::Unavailable,
-            Self::NoCredentials { .. } | Self::RoleNotAssumable { .. } => false,
+            Self::NoCredentials { .. } | Self::RoleNotAssumable { .. } | Self::NotSent { .. } => false,
         }
     }
 
@@ -224,6 +235,7 @@ impl Error {
             }
             Self::NoReply { .. } | Self::NoCredentials { .. } => crate::telemetry::labels::NO_REPLY,
             Self::RoleNotAssumable { code, .. } => code,
+            Self::NotSent { .. } => "NotSent",
         }
     }
 
@@ -269,6 +281,12 @@ impl Error {
             ) => TroubleKind::Unexpected(self.to_string()),
         }
     }
+}
+
+/// The fence's word, where it stopped the call on its way out.
+fn closed(error: &(dyn std::error::Error + 'static)) -> Option<Closed> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.filter_map(|error| error.downcast_ref()).next().copied()
 }
 
 /// The encoded authorization message is long, differs each time, and is for administrators of the account only.

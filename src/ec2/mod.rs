@@ -11,6 +11,7 @@ pub mod cloud;
 mod entry;
 pub mod error;
 pub mod fleet;
+mod gate;
 mod gather;
 mod listing;
 pub mod turns;

@@ -17,9 +17,6 @@ use prometheus::{
 use super::declare::Declare;
 use super::labels::{self, DriftCause, MutationResult, OPERATIONS, ReconcileResult, WRITES};
 
-/// The label `name` of the leader gauge: the Lease.
-const LEASE: &str = "instance-role-controller";
-
 /// The buckets of a pass over one binding, as controller-runtime has them.
 const RECONCILE_SECONDS: [f64; 31] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25,
@@ -268,9 +265,9 @@ impl Metrics {
         self.max_concurrent.set(int(limit));
     }
 
-    /// Tells whether this process leads. Not called without leader election: then there is no series.
-    pub fn leader(&self, leads: bool) {
-        series(&self.leader, &[LEASE], |gauge| gauge.set(i64::from(leads)));
+    /// Tells whether this process holds the Lease of this name. Not called without leader election: then there is no series.
+    pub fn leader(&self, lease: &str, leads: bool) {
+        series(&self.leader, &[lease], |gauge| gauge.set(i64::from(leads)));
     }
 
     /// Counts one request to the Kubernetes API server; no `status` where no reply came.

@@ -18,6 +18,7 @@ mod grants;
 mod grants_matrix;
 mod iam_policies;
 mod killed_in_the_middle;
+mod leader_election;
 mod look_but_do_not_touch;
 mod moto;
 mod rights_of_the_controller;

@@ -18,7 +18,7 @@ fn value(metrics: &Metrics, series: &str) -> Option<f64> {
 /// Every call there is, so that every metric has a series.
 fn used() -> Metrics {
     let metrics = metrics();
-    metrics.leader(true);
+    metrics.leader("instance-role-controller", true);
     metrics.kubernetes_request("PATCH", Some(200));
     metrics.budget("DescribeInstances", 0.5);
     metrics.bindings([count("Ready", "True", "Associated", 3)]);
