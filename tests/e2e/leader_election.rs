@@ -148,7 +148,8 @@ fn a_leader_that_dies_after_its_write_is_followed_by_one_that_does_not_write_it_
     println!("take-over: {:?} after the end of the process, with a Lease of 6 s", died.elapsed());
     s.reaches("web", "Associated")?;
     assert_eq!(s.sandbox().profile_of(&i)?, Some(app));
-    assert_eq!(s.sandbox().writes_to(&i)?.len(), 1, "not even tried twice");
+    let tried = s.sandbox().writes_to(&i)?;
+    assert_eq!(tried.len(), 1, "not even tried twice: {tried:#?}");
     assert_eq!(s.sandbox().gaps(&i)?, []);
     let old = "arn:aws:iam::123456789012:instance-profile/old";
     assert_eq!(s.binding("web")?["status"]["previous"], json!({"profileArn": old}));
