@@ -343,7 +343,8 @@ fn complain(ctx: &Context, grant: &InstanceRoleGrant, note: &str) {
     }
     tracing::warn!(grant = grant.name_any(), problem = note, "a grant is not as it should be");
     let reason = "GrantMistaken";
-    ctx.events.tell(grant, Tale { warning: true, reason, action: "Read", note: note.to_owned(), profile: None });
+    ctx.events
+        .tell(grant, Tale { warning: true, reason, action: "Read", note: note.to_owned(), profile: None });
 }
 
 /// Wakes the bindings whose rights may have changed. Changes that come together are one.
@@ -402,7 +403,8 @@ async fn guarded(kept: Arc<Kept>, ctx: Arc<Context>) -> Result<Action, PassError
     let binding = Arc::new(kept.whole());
     let key = Key::of(&*binding);
     let span = tracing::info_span!("reconcile", binding = %key, instance = binding.spec.instance_id, generation = binding.metadata.generation);
-    let pass = AssertUnwindSafe(tracing::Instrument::instrument(reconcile::reconcile(binding, &ctx, term), span));
+    let pass =
+        AssertUnwindSafe(tracing::Instrument::instrument(reconcile::reconcile(binding, &ctx, term), span));
     match pass.catch_unwind().await {
         Ok(Ok(action)) => {
             let waits = action != Action::await_change();

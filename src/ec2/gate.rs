@@ -25,9 +25,8 @@ pub struct Gate {
 impl Gate {
     /// The settings of a write.
     pub(super) fn limits(&self) -> Builder {
-        let limits = TimeoutConfig::builder()
-            .operation_timeout(self.limit)
-            .operation_attempt_timeout(self.limit);
+        let limits =
+            TimeoutConfig::builder().operation_timeout(self.limit).operation_attempt_timeout(self.limit);
         Builder::new().timeout_config(limits.build())
     }
 }

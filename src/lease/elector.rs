@@ -304,3 +304,6 @@ fn spec(record: &Record) -> Value {
         "leaseTransitions": record.transitions,
     })
 }
+
+#[cfg(test)]
+mod tests;

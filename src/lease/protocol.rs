@@ -42,11 +42,7 @@ impl Terms {
     ///
     /// # Errors
     /// They are not in this order, the longest first.
-    pub fn new(
-        duration: Duration,
-        renew_deadline: Duration,
-        retry_period: Duration,
-    ) -> Result<Self, Misfit> {
+    pub fn new(duration: Duration, renew_deadline: Duration, retry_period: Duration) -> Result<Self, Misfit> {
         if duration <= renew_deadline {
             return Err(Misfit::Deadline(duration, renew_deadline));
         }
@@ -261,7 +257,10 @@ impl Candidate {
 
     fn saw(&mut self, lease: Option<(Record, Version)>, now: Moment) {
         let Some((record, version)) = lease else {
-            // Somebody removed it. Whoever led by it may lead a while yet.
+            // Somebody removed it. Whoever led by it may lead a while yet, and may have renewed it unseen before.
+            if let (Some(last), false) = (&self.last, self.lease == Lease::Absent) {
+                self.taken_until = now + last.duration.unwrap_or_default().max(self.terms.duration);
+            }
             self.lease = Lease::Absent;
             return;
         };
@@ -272,7 +271,7 @@ impl Candidate {
                 None if self.last.as_ref().is_none_or(|last| last.transitions <= record.transitions) => {
                     self.taken_until = Moment::ZERO
                 }
-                None => {}
+                None => self.taken_until = now + self.terms.duration,
             }
             self.last = Some(record.clone());
         }

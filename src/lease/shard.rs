@@ -63,13 +63,16 @@ mod tests {
 
     #[test]
     fn the_names_of_shards_stay_as_they_are() {
-        assert_eq!(name(&["team-a"], None), "instance-role-controller-PIN1");
-        assert_eq!(name(&[], Some("shard=1")), "instance-role-controller-PIN2");
+        assert_eq!(name(&["team-a"], None), "instance-role-controller-2317674905");
+        assert_eq!(name(&[], Some("shard=1")), "instance-role-controller-be9b512884");
     }
 
     #[test]
     fn the_same_shard_has_the_same_name_however_it_is_written() {
-        assert_eq!(name(&["b", "a", "b"], Some("x=1, y in (2,3)")), name(&["a", "b"], Some("y in (2,3),x=1")));
+        assert_eq!(
+            name(&["b", "a", "b"], Some("x=1, y in (2,3)")),
+            name(&["a", "b"], Some("y in (2,3),x=1"))
+        );
         let shards = [
             name(&["a"], None),
             name(&["b"], None),

@@ -97,7 +97,8 @@ fn one_of_two_leads_and_the_other_is_ready_and_writes_nothing() -> Result<()> {
 fn a_leader_that_is_stopped_hands_over_at_once() -> Result<()> {
     let world = world()?;
     // With a Lease that nobody would live to see run out.
-    let (first, second) = pair(&world, &["--lease-duration=10m", "--renew-deadline=9m", "--retry-period=1s"])?;
+    let (first, second) =
+        pair(&world, &["--lease-duration=10m", "--renew-deadline=9m", "--retry-period=1s"])?;
     let s = world.scenario("hand-over")?;
     let app = s.sandbox().profile("app")?;
     let i = s.sandbox().instance("running", None)?;
@@ -240,7 +241,10 @@ fn without_the_right_to_the_lease_it_says_so_and_is_not_ready() -> Result<()> {
     let controller = command.spawn(world.scratch().path(), "no-right")?;
     eventually_ok("readyz says what is awaited", Duration::from_secs(30), || {
         let (status, said) = controller.probe("/readyz")?;
-        ensure!(status == 503 && said.contains("Lease kube-system/instance-role-controller cannot be read"), "{said}");
+        ensure!(
+            status == 503 && said.contains("Lease kube-system/instance-role-controller cannot be read"),
+            "{said}"
+        );
         Ok(())
     })?;
     assert_eq!(controller.probe("/livez")?.0, 200, "and not to be restarted");
@@ -251,8 +255,10 @@ fn without_the_right_to_the_lease_it_says_so_and_is_not_ready() -> Result<()> {
 #[test]
 fn a_shard_has_a_lease_of_its_own() -> Result<()> {
     let world = world()?;
-    let (whole, shard) =
-        (start(&world, "whole", &SHORT)?, world.controller_command().args(SHORT).args(["--selector=shard=a"]));
+    let (whole, shard) = (
+        start(&world, "whole", &SHORT)?,
+        world.controller_command().args(SHORT).args(["--selector=shard=a"]),
+    );
     comes_to_lead(&whole)?;
     let shard = shard.env("INSTANCE_ROLE_LEADER_ELECT", "true").spawn(world.scratch().path(), "shard")?;
     let said = eventually_ok("it asks for another Lease", Duration::from_secs(30), || {

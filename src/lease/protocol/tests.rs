@@ -85,7 +85,7 @@ fn a_released_lease_is_taken_at_once_unless_it_is_older_than_what_was_seen() {
     let mut me = candidate();
     reads(&mut me, Some(held_by("other", 0, 3)), 0);
     me.watched(Some((held_by("", 1, 2), "restored".into())), s(1));
-    assert_eq!(me.step(s(1)), Step::Rest(s(15)));
+    assert_eq!(me.step(s(1)), Step::Rest(s(16)));
     let mut me = candidate();
     reads(&mut me, Some(held_by("other", 0, 3)), 0);
     me.watched(Some((held_by("", 1, 3), "released".into())), s(1));
@@ -97,9 +97,10 @@ fn a_lease_that_somebody_removed_is_waited_for_like_one_that_is_held() {
     let mut me = candidate();
     reads(&mut me, Some(held_by("other", 0, 3)), 0);
     me.watched(None, s(4));
-    assert_eq!(me.step(s(14)), Step::Rest(s(15)));
-    assert_eq!(me.step(s(15)), Step::Bid);
-    assert_eq!(me.bid(s(15), wall(15)).1, None, "it is made anew");
+    me.watched(None, s(9));
+    assert_eq!(me.step(s(9)), Step::Rest(s(19)), "it may have been renewed unseen before");
+    assert_eq!(me.step(s(19)), Step::Bid);
+    assert_eq!(me.bid(s(19), wall(19)).1, None, "it is made anew");
 }
 
 #[test]
