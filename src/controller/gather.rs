@@ -293,3 +293,39 @@ fn hands_over(leaving: &InstanceRoleBinding, next: &InstanceRoleBinding) -> bool
         && leaving.metadata.creation_timestamp.as_ref().map(|t| t.0)
             <= next.metadata.creation_timestamp.as_ref().map(|t| t.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::binding::Operation;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn noted(second: i64, confirmed: bool) -> History {
+        let change = PastChange {
+            operation: Operation::AssociateIamInstanceProfile,
+            from: Carried::Nothing,
+            to: Carried::Nothing,
+            then: None,
+            at: at(second),
+            confirmed,
+        };
+        History { changes: vec![change], ..History::default() }
+    }
+
+    #[test]
+    fn a_predecessors_note_is_believed_and_one_from_this_time_of_leading_is_not() {
+        for (story, second, confirmed, now, until) in [
+            ("a write of unknown outcome just before", -3, false, 1, Some(33)),
+            ("a confirmed one", -3, true, 1, Some(13)),
+            ("long settled", -60, false, 1, None),
+            ("by a clock that is ahead: nobody wrote after this one began to lead", 4, false, 1, Some(36)),
+            ("later, which nobody can have written who has business to", 6, false, 7, None),
+        ] {
+            let found = settles(&noted(second, confirmed), at(0), at(now));
+            assert_eq!(found, until.map(|until| (at(second), at(until))), "{story}");
+        }
+    }
+}

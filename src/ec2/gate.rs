@@ -46,3 +46,73 @@ impl Intercept for Gate {
         Ok(self.fence.check()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::decide::ProfileRef;
+    use crate::ec2::budget::Limit;
+    use crate::ec2::client::{Caller, Ec2, Reads};
+    use crate::ec2::{Error, Reply};
+    use crate::ids::{AssociationId, InstanceId};
+    use crate::telemetry::{BuildInfo, Metrics};
+
+    /// EC2 by a fence, and a server that takes connections and says nothing.
+    async fn fenced(fence: Fence) -> (Ec2, TcpListener, Arc<Metrics>) {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = aws_sdk_ec2::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(Credentials::for_tests())
+            .endpoint_url(format!("http://{}", server.local_addr().unwrap()))
+            .build();
+        let metrics = Arc::new(Metrics::new(BuildInfo { version: "0", commit: "0" }).unwrap());
+        let caller = Caller { metrics: Arc::clone(&metrics), role: None };
+        let gate = Gate { fence, limit: Duration::from_millis(200) };
+        let reads = Arc::new(Reads::new(Limit::DESCRIBE));
+        (Ec2::new(aws_sdk_ec2::Client::from_conf(config), caller, reads, gate), server, metrics)
+    }
+
+    async fn writes(ec2: &Ec2) -> [Result<Reply, Error>; 3] {
+        let instance = InstanceId::parse("i-0123456789abcdef0").unwrap();
+        let association = AssociationId::parse("iip-assoc-0123456789abcdef0").unwrap();
+        let profile = ProfileRef::parse("arn:aws:iam::123456789012:instance-profile/app").unwrap();
+        [
+            ec2.associate(&instance, &profile).await,
+            ec2.replace(&association, &profile).await,
+            ec2.disassociate(&association).await,
+        ]
+    }
+
+    async fn is_asked(server: &TcpListener) -> bool {
+        tokio::time::timeout(Duration::from_millis(50), server.accept()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_out_while_the_fence_is_closed() {
+        let (ec2, server, metrics) = fenced(Fence::closed()).await;
+        for outcome in writes(&ec2).await {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, Error::NotSent { .. }) && !error.outcome_unknown(), "{error:?}");
+        }
+        assert!(!is_asked(&server).await);
+        assert!(!metrics.render().unwrap().contains("code=\"NotSent\""), "no call is counted");
+    }
+
+    #[tokio::test]
+    async fn while_it_is_open_a_write_goes_out_and_ends_in_its_time() {
+        let (ec2, server, _) = fenced(Fence::always()).await;
+        let began = std::time::Instant::now();
+        for outcome in writes(&ec2).await {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, Error::NoReply { .. }) && error.outcome_unknown(), "{error:?}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(4), "the SDK's own limit would be none");
+        assert!(is_asked(&server).await);
+    }
+}

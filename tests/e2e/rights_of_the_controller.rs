@@ -19,9 +19,17 @@ const RIGHTS: &[(&str, &[&str])] = &[
     ("instancerole.dev/instancerolegrants", &["get", "list", "watch"]),
 ];
 
-fn rights() -> BTreeMap<String, BTreeSet<String>> {
+/// What the shipped Role gives besides, in the controller's own namespace, all but `create` for the one Lease only.
+const AT_HOME: &[(&str, &[&str])] =
+    &[("coordination.k8s.io/leases", &["create", "get", "list", "patch", "watch"])];
+
+const HOME: &str = "instance-role-system";
+
+type Rights = BTreeMap<String, BTreeSet<String>>;
+
+fn rights(in_all: &[&[(&str, &[&str])]]) -> Rights {
     let verbs = |verbs: &[&str]| verbs.iter().map(|verb| (*verb).to_owned()).collect();
-    RIGHTS.iter().map(|(resource, of)| ((*resource).to_owned(), verbs(of))).collect()
+    in_all.iter().copied().flatten().map(|(resource, of)| ((*resource).to_owned(), verbs(of))).collect()
 }
 
 /// `kubectl` with the token of the controller's account.
@@ -36,11 +44,11 @@ fn texts(list: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// What the API server itself says that the account may do, without what every account may ask about itself.
-fn told_by_the_server(s: &Scenario<'_>) -> Result<BTreeMap<String, BTreeSet<String>>> {
+fn told_by_the_server(s: &Scenario<'_>, namespace: &str) -> Result<Rights> {
     let question = json!({
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": s.namespace()},
+        "spec": {"namespace": namespace},
     });
     let kubectl = as_the_controller(s.world())?;
     let answer = kubectl
@@ -64,7 +72,8 @@ fn told_by_the_server(s: &Scenario<'_>) -> Result<BTreeMap<String, BTreeSet<Stri
 fn it_may_do_what_is_listed_here_and_nothing_more() -> Result<()> {
     let world = World::new(WorldOptions { without_controller: true, ..WorldOptions::default() })?;
     let s = world.scenario("rights")?;
-    assert_eq!(told_by_the_server(&s)?, rights());
+    assert_eq!(told_by_the_server(&s, s.namespace())?, rights(&[RIGHTS]));
+    assert_eq!(told_by_the_server(&s, HOME)?, rights(&[RIGHTS, AT_HOME]));
     let kubectl = as_the_controller(&world)?;
     for (verb, resource) in [
         ("get", "secrets"),
@@ -87,8 +96,11 @@ fn it_may_do_what_is_listed_here_and_nothing_more() -> Result<()> {
         ("create", "instancerolebindings.instancerole.dev"),
         ("update", "instancerolebindings.instancerole.dev"),
         ("delete", "instancerolebindings.instancerole.dev"),
+        ("patch", "leases.coordination.k8s.io/of-somebody-else"),
+        ("get", "leases.coordination.k8s.io/of-somebody-else"),
+        ("delete", "leases.coordination.k8s.io"),
     ] {
-        for namespace in [s.namespace(), "instance-role-system", "kube-system"] {
+        for namespace in [s.namespace(), HOME, "kube-system"] {
             let output =
                 kubectl.output(&["auth", "can-i", verb, resource, "--namespace", namespace], None)?;
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -102,7 +114,7 @@ fn it_may_do_what_is_listed_here_and_nothing_more() -> Result<()> {
 fn attaching_replacing_detaching_and_deletion_need_nothing_else() -> Result<()> {
     let world = World::new(WorldOptions {
         own_control_plane: true,
-        controller_flags: vec!["--resync-interval=1s".to_owned()],
+        controller_flags: vec!["--resync-interval=1s".to_owned(), "--leader-elect".to_owned()],
         ..WorldOptions::default()
     })?;
     let s = world.scenario("life")?;
@@ -128,7 +140,7 @@ fn attaching_replacing_detaching_and_deletion_need_nothing_else() -> Result<()> 
         .filter(|call| call.object.is_some())
         .map(|call| (call.target(), call.verb.clone()))
         .collect();
-    let given: BTreeSet<(String, String)> = rights()
+    let given: BTreeSet<(String, String)> = rights(&[RIGHTS, AT_HOME])
         .into_iter()
         .flat_map(|(resource, verbs)| {
             let target = resource.split_once('/').map(|(_, target)| target.to_owned()).unwrap_or_default();
@@ -138,8 +150,13 @@ fn attaching_replacing_detaching_and_deletion_need_nothing_else() -> Result<()> 
     let beyond: Vec<_> =
         asked.difference(&given).filter(|(target, _)| !target.contains("selfsubject")).collect();
     assert!(beyond.is_empty(), "asked for something that is not listed: {beyond:?}");
-    let writes =
-        [("instancerolebindings", "patch"), ("instancerolebindings/status", "patch"), ("events", "create")];
+    let writes = [
+        ("instancerolebindings", "patch"),
+        ("instancerolebindings/status", "patch"),
+        ("events", "create"),
+        ("leases", "create"),
+        ("leases", "patch"),
+    ];
     for (target, verb) in writes {
         assert!(asked.contains(&(target.to_owned(), verb.to_owned())), "{verb} {target} was never needed");
     }

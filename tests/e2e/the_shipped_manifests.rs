@@ -105,6 +105,26 @@ fn every_policy_names_the_account_that_the_pod_runs_under() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn two_replicas_stand_for_a_lease_that_they_may_have() -> Result<()> {
+    let objects = shipped(World::shared()?)?;
+    let deployment = one(&objects, "Deployment")?;
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    let budget = &one(&objects, "PodDisruptionBudget")?["spec"];
+    assert_eq!(budget["maxUnavailable"], 1);
+    assert_eq!(budget["selector"], deployment["spec"]["selector"]);
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let set = |name: &str| container["env"].as_array().into_iter().flatten().any(|env| env["name"] == name);
+    assert!(set("POD_NAME") && set("POD_NAMESPACE"), "they say who it is, and where its Lease is");
+    // The Lease is in the pod's namespace, so that is where the Role must be.
+    let role = one(&objects, "Role")?;
+    assert_eq!(role["metadata"]["namespace"], deployment["metadata"]["namespace"]);
+    let binding = one(&objects, "RoleBinding")?;
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(binding["subjects"][0]["name"], deployment["spec"]["template"]["spec"]["serviceAccountName"]);
+    Ok(())
+}
+
 /// `kubectl delete -k` deletes in this order, and a binding is let go only under a grant.
 #[test]
 fn bindings_come_before_grants_so_that_they_are_removed_first() -> Result<()> {
