@@ -62,7 +62,7 @@ struct Seen {
 impl Seen {
     /// Whether its namespace's rooms are to be counted again.
     fn declares_as(&self, other: &Self) -> bool {
-        (self.generation, self.deleted) == (other.generation, other.deleted)
+        (self.created, self.generation, self.deleted) == (other.created, other.generation, other.deleted)
     }
 }
 

@@ -64,7 +64,10 @@ struct Poll {
 
 /// The notes of all bindings, by UID.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<String, Note>>);
+pub struct Memory(Mutex<HashMap<String, Box<Note>>>);
+
+/// A table with room for so many times more than it holds is made smaller.
+const SPARE: usize = 8;
 
 impl Memory {
     /// Opens the note of a binding; a note on another version of it is void. `news` is whether status does not speak of this
@@ -76,7 +79,7 @@ impl Memory {
             // What became of a change is true whatever the spec says now.
             let outcome = note.outcome.take();
             let (opened, since) = (Some(now), news.then_some(now));
-            *note = Note { version: version.clone(), opened, since, outcome, ..Note::default() };
+            **note = Note { version: version.clone(), opened, since, outcome, ..Note::default() };
         }
     }
 
@@ -92,7 +95,15 @@ impl Memory {
 
     /// Forgets a binding that is gone.
     pub fn forget(&self, uid: &str) {
-        self.notes().remove(uid);
+        Self::remove(&mut self.notes(), uid);
+    }
+
+    /// After a start there is a note for each binding, and soon for hardly any.
+    fn remove(notes: &mut HashMap<String, Box<Note>>, uid: &str) {
+        notes.remove(uid);
+        if notes.capacity() > SPARE * notes.len().max(SPARE) {
+            notes.shrink_to_fit();
+        }
     }
 
     /// The failure that has not healed yet.
@@ -122,7 +133,7 @@ impl Memory {
     pub fn at_rest(&self, uid: &str) {
         let mut notes = self.notes();
         if notes.get(uid).is_some_and(|note| note.outcome.is_none()) {
-            notes.remove(uid);
+            Self::remove(&mut notes, uid);
         }
     }
 
@@ -243,7 +254,7 @@ impl Memory {
         }
     }
 
-    fn notes(&self) -> MutexGuard<'_, HashMap<String, Note>> {
+    fn notes(&self) -> MutexGuard<'_, HashMap<String, Box<Note>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

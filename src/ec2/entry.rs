@@ -17,7 +17,7 @@ const FRESH: SignedDuration = SignedDuration::from_secs(5);
 pub(super) struct Entry {
     pub(super) view: Option<View>,
     pub(super) instance: Option<(Instance, Timestamp)>,
-    pub(super) write: Option<LastWrite>,
+    pub(super) write: Option<Box<LastWrite>>,
     /// When the newest write that is accounted for was begun or ended, whoever made it.
     pub(super) accounted: Option<Timestamp>,
     /// Who waits for the instance: while anybody does, its state is looked at each pass.
@@ -198,7 +198,7 @@ impl Entry {
                 AssociationState::Associating | AssociationState::Associated,
                 Some(Rows::One(old) | Rows::Replacing { arriving: old, .. }),
             ) if old.id != reply.id => Rows::Replacing {
-                leaving: Association { state: AssociationState::Disassociating, since: now, ..old },
+                leaving: Box::new(Association { state: AssociationState::Disassociating, since: now, ..old }),
                 arriving: reply.clone(),
             },
             _ => Rows::of([reply.clone()]),
@@ -209,13 +209,13 @@ impl Entry {
             .collect();
         self.view = Some(View { rows, grade: Grade::Settled, began: now, ended: now });
         self.accounted = Some(now);
-        self.write = Some(LastWrite { known: Some(known), settles: now + SETTLE, proved: true });
+        self.write = Some(Box::new(LastWrite { known: Some(known), settles: now + SETTLE, proved: true }));
     }
 
     pub(super) fn unproved(&mut self, known: Option<Vec<AssociationId>>, at: Timestamp, settles: Timestamp) {
         self.accounted = Some(at);
         self.grade(Grade::Unsettled);
-        self.write = Some(LastWrite { known, settles, proved: false });
+        self.write = Some(Box::new(LastWrite { known, settles, proved: false }));
     }
 }
 
