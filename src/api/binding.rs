@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The controller compares it with the associations that EC2 has and associates, replaces or disassociates
 /// until they agree, and again whenever they stop agreeing.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[kube(
     group = "instancerole.dev",
     version = "v1alpha1",
@@ -111,7 +111,7 @@ pub struct InstanceRoleBindingSpec {
 }
 
 /// Exactly one of `name`, `arn`, `roleName` and `none`.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[x_kube(
     validation = Rule::new("(has(self.name) ? 1 : 0) + (has(self.arn) ? 1 : 0) + (has(self.roleName) ? 1 : 0) + (has(self.none) ? 1 : 0) == 1")
         .message("instanceProfile must have exactly one of name, arn, roleName and none; for no role write `none: {}`")
@@ -148,12 +148,12 @@ pub struct InstanceProfile {
 }
 
 /// The empty object of `none: {}`.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NoProfile {}
 
 /// Whether the controller may change the instance (Enforce) or only tells the difference (Observe). Left out,
 /// it is the controller's --default-mode, which is Enforce unless set.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 pub enum Mode {
     /// Change the instance until it agrees.
     #[default]
@@ -163,7 +163,7 @@ pub enum Mode {
 }
 
 /// What to do with an instance that already carries another profile.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 pub enum AdoptionPolicy {
     /// Replace it.
     #[default]
@@ -173,7 +173,7 @@ pub enum AdoptionPolicy {
 }
 
 /// How a profile is exchanged on a stopped instance.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 pub enum WhenStopped {
     /// Detach the old one, then attach the new one.
     #[default]
@@ -184,7 +184,7 @@ pub enum WhenStopped {
 
 /// What deleting this binding does to the instance: Detach the profile, Retain it, or Restore what was found
 /// before the first change. Left out, it is the controller's --default-deletion-policy, which is Detach unless set.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 pub enum DeletionPolicy {
     /// Detach what this binding attached or matched.
     #[default]
@@ -253,7 +253,7 @@ pub struct InstanceRoleBindingStatus {
 }
 
 /// A profile, or that there is none.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileOrNone {
     /// The instance profile's ARN (its name alone where the controller may not read IAM).
@@ -265,7 +265,7 @@ pub struct ProfileOrNone {
 }
 
 /// An association as EC2 showed it.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservedAssociation {
     /// The ARN of the profile that the instance carries.
@@ -303,7 +303,7 @@ pub struct Change {
 }
 
 /// One change that is due.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedChange {
     /// The EC2 operation.

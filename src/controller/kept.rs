@@ -1,118 +1,86 @@
-//! A binding as it is kept between passes: what is read of it, and words that many bindings share only once.
+//! A binding as it is kept between passes: what is read of it, and what many bindings have in common only once.
 //!
-//! Ten thousand bindings of a fleet differ in little but their instance. A whole object takes about three times
+//! Ten thousand bindings of a fleet differ in little but their instance. A whole object takes several times
 //! the memory; it is made again for each pass.
 
 use std::borrow::Cow;
 
 use internment::ArcIntern;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::Resource;
 use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::api::InstanceRoleBinding;
+use super::bindings::Fares;
 use crate::api::binding::{
-    AdoptionPolicy, Change, DeletionPolicy, InstanceProfile, InstanceRoleBindingSpec,
-    InstanceRoleBindingStatus, Mode, NoProfile, ObservedAssociation, Operation, PlannedChange, ProfileOrNone,
-    WhenStopped,
+    Change, DeletionPolicy, InstanceProfile, InstanceRoleBindingSpec, InstanceRoleBindingStatus, Mode,
+    ObservedAssociation, Operation, PlannedChange, ProfileOrNone,
 };
-
-/// A text that many bindings share.
-type Word = ArcIntern<str>;
+use crate::api::condition::ConditionType;
+use crate::api::{FINALIZER, InstanceRoleBinding};
 
 /// A binding as it is kept between passes.
 #[derive(Debug, Clone)]
 pub struct Kept {
     metadata: ObjectMeta,
-    spec: Spec,
+    instance_id: Box<str>,
+    /// All but the instance.
+    spec: ArcIntern<InstanceRoleBindingSpec>,
     status: Option<Box<Status>>,
 }
 
 #[derive(Debug, Clone)]
-struct Spec {
-    instance_id: Box<str>,
-    region: Option<Word>,
-    profile: Profile,
-    mode: Option<Mode>,
-    adoption_policy: AdoptionPolicy,
-    when_stopped: WhenStopped,
-    deletion_policy: Option<DeletionPolicy>,
-    suspend: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Profile {
-    name: Option<Word>,
-    arn: Option<Word>,
-    role_name: Option<Word>,
-    none: bool,
-}
-
-#[derive(Debug, Clone)]
 struct Status {
+    common: ArcIntern<Common>,
+    association_id: Option<Box<str>>,
+    changes: Box<[Made]>,
+    last_handled_requested_at: Option<Box<str>>,
+    conditions: Box<[(ArcIntern<Saying>, Time)]>,
+}
+
+/// What the statuses of many bindings have in common.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Common {
     observed_generation: Option<i64>,
-    region: Option<Word>,
-    account: Option<Word>,
+    region: Option<String>,
+    account: Option<String>,
     mode: Option<Mode>,
     deletion_policy: Option<DeletionPolicy>,
-    profile: Option<Word>,
-    desired: Option<Carried>,
-    observed: Option<Association>,
-    previous: Option<Carried>,
+    profile: Option<String>,
+    desired: Option<ProfileOrNone>,
+    /// All but the association's id.
+    observed: Option<ObservedAssociation>,
+    previous: Option<ProfileOrNone>,
     adopted: Option<bool>,
-    changes: Box<[Made]>,
-    plan: Box<[(Operation, Word)]>,
-    grant: Option<Word>,
-    last_handled_requested_at: Option<Box<str>>,
-    conditions: Box<[Told]>,
-}
-
-#[derive(Debug, Clone)]
-struct Carried {
-    profile_arn: Option<Word>,
-    none: Option<bool>,
-}
-
-#[derive(Debug, Clone)]
-struct Association {
-    profile_arn: Option<Word>,
-    profile_id: Option<Word>,
-    association_id: Option<Box<str>>,
-    association_state: Option<Word>,
+    plan: Vec<PlannedChange>,
+    grant: Option<String>,
 }
 
 #[derive(Debug, Clone)]
 struct Made {
-    operation: Operation,
-    from: Word,
-    to: Word,
-    then: Option<Word>,
+    change: ArcIntern<Exchange>,
     at: Time,
     request_id: Option<Box<str>>,
 }
 
-#[derive(Debug, Clone)]
-struct Told {
-    type_: Word,
-    status: Word,
-    reason: Word,
-    message: Word,
+/// What was changed, whenever that was.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Exchange {
+    operation: Operation,
+    from: String,
+    to: String,
+    then: Option<String>,
+}
+
+/// A condition, since whenever it holds.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Saying {
+    type_: String,
+    status: String,
+    reason: String,
+    message: ArcIntern<str>,
     observed_generation: Option<i64>,
-    since: Time,
-}
-
-fn word(text: String) -> Word {
-    Word::from(text.as_str())
-}
-
-fn words(text: Option<String>) -> Option<Word> {
-    text.map(word)
-}
-
-fn text(word: &Option<Word>) -> Option<String> {
-    word.as_ref().map(|word| word.to_string())
 }
 
 /// One object that cannot be read must not end the watch of all: tenants write status, and dates in it that the API server
@@ -138,25 +106,27 @@ impl<'de> Deserialize<'de> for Kept {
 impl From<InstanceRoleBinding> for Kept {
     fn from(mut binding: InstanceRoleBinding) -> Self {
         super::kubernetes::trim(&mut binding);
-        let InstanceRoleBinding { metadata, spec, status } = binding;
-        Self { metadata, spec: spec.into(), status: status.map(|status| Box::new(status.into())) }
+        let InstanceRoleBinding { metadata, mut spec, status } = binding;
+        let instance_id = std::mem::take(&mut spec.instance_id).into();
+        let status = status.map(|status| Box::new(status.into()));
+        Self { metadata, instance_id, spec: ArcIntern::new(spec), status }
     }
 }
 
 impl Kept {
     /// The whole object.
     pub fn whole(&self) -> InstanceRoleBinding {
-        let Self { metadata, spec, status } = self;
+        let Self { metadata, instance_id, spec, status } = self;
         InstanceRoleBinding {
             metadata: metadata.clone(),
-            spec: spec.whole(),
+            spec: InstanceRoleBindingSpec { instance_id: instance_id.to_string(), ..(**spec).clone() },
             status: status.as_ref().map(|status| status.whole()),
         }
     }
 
     /// The instance that is declared.
     pub fn instance_id(&self) -> &str {
-        &self.spec.instance_id
+        &self.instance_id
     }
 
     /// The Region that is declared.
@@ -166,63 +136,26 @@ impl Kept {
 
     /// The declared profile's name, ARN and role, of which at most one is there.
     pub fn declares(&self) -> [Option<&str>; 3] {
-        let Profile { name, arn, role_name, none: _ } = &self.spec.profile;
+        let InstanceProfile { name, arn, role_name, none: _ } = &self.spec.instance_profile;
         [name, arn, role_name].map(|declared| declared.as_deref())
+    }
+
+    /// How it fares, as its rivals see it.
+    pub fn fares(&self) -> Fares {
+        let holds = [ConditionType::Authorized, ConditionType::Synced, ConditionType::Stalled].map(|type_| {
+            self.conditions().any(|(told, status, _)| told == type_.as_str() && status == "True")
+        });
+        Fares {
+            finalizer: self.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+            adopted: self.status.as_ref().is_some_and(|status| status.common.adopted == Some(true)),
+            conditions: holds,
+        }
     }
 
     /// Type, status and reason of each condition.
     pub fn conditions(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         let told = self.status.iter().flat_map(|status| status.conditions.iter());
-        told.map(|told| (&*told.type_, &*told.status, &*told.reason))
-    }
-}
-
-impl From<InstanceRoleBindingSpec> for Spec {
-    fn from(spec: InstanceRoleBindingSpec) -> Self {
-        let InstanceRoleBindingSpec {
-            instance_id,
-            region,
-            instance_profile,
-            mode,
-            adoption_policy,
-            when_stopped,
-            deletion_policy,
-            suspend,
-        } = spec;
-        let InstanceProfile { name, arn, role_name, none } = instance_profile;
-        let profile =
-            Profile { name: words(name), arn: words(arn), role_name: words(role_name), none: none.is_some() };
-        Self {
-            instance_id: instance_id.into(),
-            region: words(region),
-            profile,
-            mode,
-            adoption_policy,
-            when_stopped,
-            deletion_policy,
-            suspend,
-        }
-    }
-}
-
-impl Spec {
-    fn whole(&self) -> InstanceRoleBindingSpec {
-        let Profile { name, arn, role_name, none } = &self.profile;
-        InstanceRoleBindingSpec {
-            instance_id: self.instance_id.to_string(),
-            region: text(&self.region),
-            instance_profile: InstanceProfile {
-                name: text(name),
-                arn: text(arn),
-                role_name: text(role_name),
-                none: none.then_some(NoProfile {}),
-            },
-            mode: self.mode,
-            adoption_policy: self.adoption_policy,
-            when_stopped: self.when_stopped,
-            deletion_policy: self.deletion_policy,
-            suspend: self.suspend,
-        }
+        told.map(|(told, _)| (&*told.type_, &*told.status, &*told.reason))
     }
 }
 
@@ -236,7 +169,7 @@ impl From<InstanceRoleBindingStatus> for Status {
             deletion_policy,
             profile,
             desired,
-            observed,
+            mut observed,
             previous,
             adopted,
             changes,
@@ -245,131 +178,105 @@ impl From<InstanceRoleBindingStatus> for Status {
             last_handled_requested_at,
             conditions,
         } = status;
-        Self {
+        let association_id = observed.as_mut().and_then(|observed| observed.association_id.take());
+        let common = Common {
             observed_generation,
-            region: words(region),
-            account: words(account),
+            region,
+            account,
             mode,
             deletion_policy,
-            profile: words(profile),
-            desired: desired.map(Carried::from),
-            observed: observed.map(Association::from),
-            previous: previous.map(Carried::from),
+            profile,
+            desired,
+            observed,
+            previous,
             adopted,
+            plan,
+            grant,
+        };
+        Self {
+            common: ArcIntern::new(common),
+            association_id: association_id.map(Into::into),
             changes: changes.into_iter().map(Made::from).collect(),
-            plan: plan.into_iter().map(|planned| (planned.operation, word(planned.reason))).collect(),
-            grant: words(grant),
             last_handled_requested_at: last_handled_requested_at.map(Into::into),
-            conditions: conditions.into_iter().map(Told::from).collect(),
+            conditions: conditions.into_iter().map(said).collect(),
         }
     }
 }
 
 impl Status {
     fn whole(&self) -> InstanceRoleBindingStatus {
-        let planned = |(operation, reason): &(Operation, Word)| PlannedChange {
-            operation: *operation,
-            reason: reason.to_string(),
-        };
+        let Common {
+            observed_generation,
+            region,
+            account,
+            mode,
+            deletion_policy,
+            profile,
+            desired,
+            observed,
+            previous,
+            adopted,
+            plan,
+            grant,
+        } = &*self.common;
+        let text = |text: &Option<Box<str>>| text.as_ref().map(|text| text.to_string());
+        let association_id = text(&self.association_id);
         InstanceRoleBindingStatus {
-            observed_generation: self.observed_generation,
-            region: text(&self.region),
-            account: text(&self.account),
-            mode: self.mode,
-            deletion_policy: self.deletion_policy,
-            profile: text(&self.profile),
-            desired: self.desired.as_ref().map(Carried::whole),
-            observed: self.observed.as_ref().map(Association::whole),
-            previous: self.previous.as_ref().map(Carried::whole),
-            adopted: self.adopted,
+            observed_generation: *observed_generation,
+            region: region.clone(),
+            account: account.clone(),
+            mode: *mode,
+            deletion_policy: *deletion_policy,
+            profile: profile.clone(),
+            desired: desired.clone(),
+            observed: observed.clone().map(|observed| ObservedAssociation { association_id, ..observed }),
+            previous: previous.clone(),
+            adopted: *adopted,
             changes: self.changes.iter().map(Made::whole).collect(),
-            plan: self.plan.iter().map(planned).collect(),
-            grant: text(&self.grant),
-            last_handled_requested_at: self.last_handled_requested_at.as_ref().map(|at| at.to_string()),
-            conditions: self.conditions.iter().map(Told::whole).collect(),
-        }
-    }
-}
-
-impl From<ProfileOrNone> for Carried {
-    fn from(ProfileOrNone { profile_arn, none }: ProfileOrNone) -> Self {
-        Self { profile_arn: words(profile_arn), none }
-    }
-}
-
-impl Carried {
-    fn whole(&self) -> ProfileOrNone {
-        ProfileOrNone { profile_arn: text(&self.profile_arn), none: self.none }
-    }
-}
-
-impl From<ObservedAssociation> for Association {
-    fn from(observed: ObservedAssociation) -> Self {
-        let ObservedAssociation { profile_arn, profile_id, association_id, association_state } = observed;
-        Self {
-            profile_arn: words(profile_arn),
-            profile_id: words(profile_id),
-            association_id: association_id.map(Into::into),
-            association_state: words(association_state),
-        }
-    }
-}
-
-impl Association {
-    fn whole(&self) -> ObservedAssociation {
-        ObservedAssociation {
-            profile_arn: text(&self.profile_arn),
-            profile_id: text(&self.profile_id),
-            association_id: self.association_id.as_ref().map(|id| id.to_string()),
-            association_state: text(&self.association_state),
+            plan: plan.clone(),
+            grant: grant.clone(),
+            last_handled_requested_at: text(&self.last_handled_requested_at),
+            conditions: self.conditions.iter().map(|(saying, since)| saying.whole(since)).collect(),
         }
     }
 }
 
 impl From<Change> for Made {
     fn from(Change { operation, from, to, then, at, request_id }: Change) -> Self {
-        let (from, to, then) = (word(from), word(to), words(then));
-        Self { operation, from, to, then, at, request_id: request_id.map(Into::into) }
+        let change = ArcIntern::new(Exchange { operation, from, to, then });
+        Self { change, at, request_id: request_id.map(Into::into) }
     }
 }
 
 impl Made {
     fn whole(&self) -> Change {
+        let Exchange { operation, from, to, then } = &*self.change;
         Change {
-            operation: self.operation,
-            from: self.from.to_string(),
-            to: self.to.to_string(),
-            then: text(&self.then),
+            operation: *operation,
+            from: from.clone(),
+            to: to.clone(),
+            then: then.clone(),
             at: self.at.clone(),
             request_id: self.request_id.as_ref().map(|id| id.to_string()),
         }
     }
 }
 
-impl From<Condition> for Told {
-    fn from(condition: Condition) -> Self {
-        let Condition { type_, status, reason, message, observed_generation, last_transition_time } =
-            condition;
-        Self {
-            type_: word(type_),
-            status: word(status),
-            reason: word(reason),
-            message: word(message),
-            observed_generation,
-            since: last_transition_time,
-        }
-    }
+fn said(condition: Condition) -> (ArcIntern<Saying>, Time) {
+    let Condition { type_, status, reason, message, observed_generation, last_transition_time } = condition;
+    let message = ArcIntern::from(message.as_str());
+    (ArcIntern::new(Saying { type_, status, reason, message, observed_generation }), last_transition_time)
 }
 
-impl Told {
-    fn whole(&self) -> Condition {
+impl Saying {
+    fn whole(&self, since: &Time) -> Condition {
         Condition {
-            type_: self.type_.to_string(),
-            status: self.status.to_string(),
-            reason: self.reason.to_string(),
+            type_: self.type_.clone(),
+            status: self.status.clone(),
+            reason: self.reason.clone(),
             message: self.message.to_string(),
             observed_generation: self.observed_generation,
-            last_transition_time: self.since.clone(),
+            last_transition_time: since.clone(),
         }
     }
 }
@@ -468,9 +375,12 @@ mod tests {
     }
 
     #[test]
-    fn words_that_bindings_share_are_kept_once() {
-        let [one, other] = [(); 2].map(|()| Kept::from(binding(json!({"name": "app"}))));
-        let message = |kept: &Kept| kept.status.as_ref().unwrap().conditions[0].message.clone();
-        assert!(std::ptr::eq(&*message(&one), &*message(&other)));
+    fn what_bindings_have_in_common_is_kept_once() {
+        let [one, mut other] = [(); 2].map(|()| Kept::from(binding(json!({"name": "app"}))));
+        other.instance_id = "i-0fedcba9876543210".into();
+        let [one, other] = [one, other].map(|kept| (kept.spec, kept.status.unwrap()));
+        assert!(std::ptr::eq(&*one.0, &*other.0));
+        assert!(std::ptr::eq(&*one.1.common, &*other.1.common));
+        assert!(std::ptr::eq(&*one.1.conditions[0].0, &*other.1.conditions[0].0));
     }
 }

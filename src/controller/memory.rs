@@ -28,7 +28,7 @@ struct Note {
     trouble: Option<Trouble>,
     poll: Option<Poll>,
     /// A look that failed, and until when it is not made again.
-    blind: Option<(TroubleKind, Timestamp)>,
+    blind: Option<Blind>,
     failed_looks: u32,
     /// What became of the newest change, until status tells it.
     outcome: Option<(Timestamp, Outcome)>,
@@ -45,6 +45,16 @@ pub enum Outcome {
     Withdrawn,
 }
 
+/// Looks that failed.
+#[derive(Debug)]
+struct Blind {
+    kind: TroubleKind,
+    /// When the first of them did.
+    since: Timestamp,
+    /// When to look again.
+    until: Timestamp,
+}
+
 #[derive(Debug)]
 struct Poll {
     reason: Reason,
@@ -54,7 +64,10 @@ struct Poll {
 
 /// The notes of all bindings, by UID.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<String, Note>>);
+pub struct Memory(Mutex<HashMap<String, Box<Note>>>);
+
+/// A table with room for so many times more than it holds is made smaller.
+const SPARE: usize = 8;
 
 impl Memory {
     /// Opens the note of a binding; a note on another version of it is void. `news` is whether status does not speak of this
@@ -66,7 +79,7 @@ impl Memory {
             // What became of a change is true whatever the spec says now.
             let outcome = note.outcome.take();
             let (opened, since) = (Some(now), news.then_some(now));
-            *note = Note { version: version.clone(), opened, since, outcome, ..Note::default() };
+            **note = Note { version: version.clone(), opened, since, outcome, ..Note::default() };
         }
     }
 
@@ -84,14 +97,22 @@ impl Memory {
     pub fn start_over(&self) {
         self.notes().retain(|_, note| {
             let outcome = note.outcome.take();
-            *note = Note { outcome, ..Note::default() };
+            **note = Note { outcome, ..Note::default() };
             note.outcome.is_some()
         });
     }
 
     /// Forgets a binding that is gone.
     pub fn forget(&self, uid: &str) {
-        self.notes().remove(uid);
+        Self::remove(&mut self.notes(), uid);
+    }
+
+    /// After a start there is a note for each binding, and soon for hardly any.
+    fn remove(notes: &mut HashMap<String, Box<Note>>, uid: &str) {
+        notes.remove(uid);
+        if notes.capacity() > SPARE * notes.len().max(SPARE) {
+            notes.shrink_to_fit();
+        }
     }
 
     /// The failure that has not healed yet.
@@ -121,7 +142,7 @@ impl Memory {
     pub fn at_rest(&self, uid: &str) {
         let mut notes = self.notes();
         if notes.get(uid).is_some_and(|note| note.outcome.is_none()) {
-            notes.remove(uid);
+            Self::remove(&mut notes, uid);
         }
     }
 
@@ -131,7 +152,8 @@ impl Memory {
         let note = notes.entry(uid.to_owned()).or_default();
         note.failed_looks = note.failed_looks.saturating_add(1);
         let until = now + apart(kind.hold_off(note.failed_looks), uid, note.failed_looks);
-        note.blind = Some((kind, until));
+        let since = note.blind.take().map_or(now, |blind| blind.since);
+        note.blind = Some(Blind { kind, since, until });
     }
 
     /// Looks succeed again.
@@ -143,7 +165,18 @@ impl Memory {
 
     /// Why a look is not made now, if one failed a moment ago.
     pub fn blind(&self, uid: &str, now: Timestamp) -> Option<TroubleKind> {
-        self.notes().get(uid)?.blind.as_ref().filter(|(_, until)| now < *until).map(|(kind, _)| kind.clone())
+        self.notes()
+            .get(uid)?
+            .blind
+            .as_ref()
+            .filter(|blind| now < blind.until)
+            .map(|blind| blind.kind.clone())
+    }
+
+    /// Whether all looks for so long have failed.
+    pub fn blind_for(&self, uid: &str, time: SignedDuration, now: Timestamp) -> bool {
+        let since = self.notes().get(uid).and_then(|note| Some(note.blind.as_ref()?.since));
+        since.is_some_and(|since| now.duration_since(since) >= time)
     }
 
     /// Notes what became of the change that was begun at `at`: should status not take it, a later pass tells it.
@@ -230,7 +263,7 @@ impl Memory {
         }
     }
 
-    fn notes(&self) -> MutexGuard<'_, HashMap<String, Note>> {
+    fn notes(&self) -> MutexGuard<'_, HashMap<String, Box<Note>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

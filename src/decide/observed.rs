@@ -73,8 +73,8 @@ pub enum Rows {
     One(Association),
     /// A Replace under way.
     Replacing {
-        /// The old one, disassociating.
-        leaving: Association,
+        /// The old one, disassociating. Boxed, since there is one for moments only.
+        leaving: Box<Association>,
         /// The new one, associating or associated.
         arriving: Association,
     },
@@ -101,7 +101,7 @@ impl Rows {
             (None, _, None) => Self::Bare,
             (None, _, Some(leaving)) => Self::Leaving(leaving),
             (Some(one), true, None) => Self::One(one),
-            (Some(arriving), true, Some(leaving)) => Self::Replacing { leaving, arriving },
+            (Some(arriving), true, Some(leaving)) => Self::Replacing { leaving: Box::new(leaving), arriving },
             (Some(_), false, _) => Self::Unclear,
         }
     }

@@ -178,3 +178,20 @@ fn many_bindings_take_no_more_than_their_namespace_was_given() -> Result<()> {
     assert_eq!(taken(())?, 2);
     Ok(())
 }
+
+#[test]
+fn an_older_binding_whose_role_is_never_there_keeps_nobody_waiting_for_long() -> Result<()> {
+    let (older, younger) = (stranger("doubtful")?, stranger("clear")?);
+    let app = younger.sandbox().profile("doubted")?;
+    let i = younger.sandbox().instance("running", None)?;
+    let missing = json!({"assumeRoleArn": format!("arn:aws:iam::{}:role/nowhere", world::ACCOUNT)});
+    older.grant("own", &with(allowing_on(&["doubted"], &[&i]), "aws", missing))?;
+    younger.grant("own", &allowing_on(&["doubted"], &[&i]))?;
+    older.bind("claim", &i, &json!({"name": "doubted"}))?;
+    older.patiently("claim", "waits for its role", |found| message(found).contains("role/nowhere"))?;
+    a_second_later()?;
+    younger.bind("web", &i, &json!({"name": "doubted"}))?;
+    younger.carries(&i, Some(&app))?;
+    younger.is_carried_out("web")?;
+    Ok(())
+}
