@@ -1,7 +1,7 @@
 //! Of several replicas one acts: who it is, and what happens when it stops, dies, is frozen or cut off.
 //!
-//! The times of the Lease are short here, but for the hand-over, which must not depend on them. How long a change of leader
-//! takes at the default times is measured by `docs/benchmarks.md`; here it only has to come.
+//! The times of the Lease are short here, but for the hand-over, which must not depend on them. A change of leader only has to
+//! come; `docs/benchmarks.md` has how long it took at the default times.
 
 use std::time::{Duration, Instant};
 
