@@ -9,6 +9,7 @@ use super::bindings::{Key, Spot};
 use super::context::{Context, Settings};
 use super::entitle::{Entitled, Recount, entitle};
 use super::memory::Version;
+use super::permit::TIMELY;
 use crate::api::binding::{InstanceRoleBindingStatus, Mode, ProfileOrNone};
 use crate::api::condition::{self, ConditionType};
 use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, REQUESTED_AT};
@@ -128,9 +129,9 @@ fn past_change(change: &crate::api::binding::Change) -> Option<PastChange> {
 pub fn settles(history: &History, started: Timestamp, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
     let newest = history.newest().filter(|change| change.at <= started)?;
     let for_long = if newest.confirmed { SETTLE } else { SETTLE_UNKNOWN };
-    // `at` is in whole seconds and from before the call was sent, which takes at most five.
-    let until =
-        newest.at.checked_add(for_long).and_then(|at| at.checked_add(SignedDuration::from_secs(6))).ok()?;
+    // `at` is in whole seconds and from before the call was sent, within `TIMELY`, which takes at most five more.
+    let sent = newest.at.checked_add(TIMELY).and_then(|at| at.checked_add(SignedDuration::from_secs(6)));
+    let until = sent.and_then(|at| at.checked_add(for_long)).ok()?;
     (until > now).then_some((newest.at, until))
 }
 
