@@ -15,6 +15,8 @@ mod grants;
 mod kept;
 mod kubernetes;
 mod memory;
+#[cfg(test)]
+mod model;
 mod permit;
 mod reconcile;
 mod report;
