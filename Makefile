@@ -103,6 +103,12 @@ cargo-test: build control-plane venv
 unit: need-rust ## Only the unit tests; T=WORD chooses by name
 	@cargo test --workspace --lib --bins -- $(T)
 
+# The searches use two threads themselves. A counterexample is told whatever happens.
+.PHONY: model
+model: need-rust ## The model check alone, small; DEPTH=2 and more for bigger ones, SEED=N for the same conformance run
+	@printf '\n== model check (docs/model.md)\n'
+	@cargo test --workspace --lib -- --nocapture --test-threads 1 controller::model
+
 .PHONY: e2e
 e2e: build control-plane venv ## Only the tests against a real API server; T=WORD chooses by name
 	@cargo test --workspace --no-fail-fast --test '*' -- $(T)

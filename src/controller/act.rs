@@ -20,7 +20,7 @@ use super::slots::Slot;
 use super::{kubernetes, memory};
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{InstanceRoleBindingStatus, Operation};
-use crate::decide::{Association, Cause, Decision, Evidence, TroubleKind, Write};
+use crate::decide::{Association, Cause, Decision, Evidence, TroubleKind, Write, trouble};
 use crate::ec2::turns::{Class, Turn};
 use crate::ec2::{Connection, Error, Meaning, Reply};
 use crate::ids::InstanceId;
@@ -74,7 +74,7 @@ pub async fn act(
             // A dry run stops a write only by a refusal that its second half would meet.
             Meaning::Denied | Meaning::ProfileUnknown => {
                 tracing::info!(%error, "the second half of the swap would be refused, so the first is not begun");
-                ctx.memory.failed(&subject.uid, error.trouble(), now);
+                ctx.memory.failed(&subject.uid, error.trouble(), Some(profile), now);
                 ctx.give_back(&place, operation);
                 return Ok(Outcome::Called);
             }
@@ -166,7 +166,7 @@ fn conclude(
             }
             ctx.metrics.mutation(name(operation), MutationResult::Success);
             if unchanged(write, reply.association.as_ref()) {
-                ctx.memory.failed(&subject.uid, TroubleKind::Unchanged, now);
+                ctx.memory.failed(&subject.uid, TroubleKind::Unchanged, trouble::brought(write), now);
             } else if subject
                 .desired
                 .wants(&write.to(), &subject.connection.catalogue.resolve(&subject.desired.declared))
@@ -191,9 +191,10 @@ fn conclude(
             match error.meaning() {
                 Meaning::Throttled => ctx.throttled(&subject.connection.place, operation),
                 _ if unknown => {
-                    ctx.memory.failed(&subject.uid, TroubleKind::OutcomeUnknown(error.to_string()), now)
+                    let kind = TroubleKind::OutcomeUnknown(error.to_string());
+                    ctx.memory.failed(&subject.uid, kind, trouble::brought(write), now)
                 }
-                _ => ctx.memory.failed(&subject.uid, error.trouble(), now),
+                _ => ctx.memory.failed(&subject.uid, error.trouble(), trouble::brought(write), now),
             }
             // Whatever the refusal, what was known is out of date.
             subject.look_again = Evidence::ALL;

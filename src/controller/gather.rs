@@ -9,6 +9,7 @@ use super::bindings::{Key, Spot};
 use super::context::{Context, Settings};
 use super::entitle::{Entitled, Recount, entitle};
 use super::memory::Version;
+use super::permit::TIMELY;
 use crate::api::binding::{InstanceRoleBindingStatus, Mode, ProfileOrNone};
 use crate::api::condition::{self, ConditionType};
 use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, REQUESTED_AT};
@@ -132,10 +133,11 @@ fn past_change(change: &crate::api::binding::Change) -> Option<PastChange> {
 pub fn settles(history: &History, began: Timestamp, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
     let newest = history.newest().filter(|change| change.at.duration_since(began) <= SKEW)?;
     let for_long = if newest.confirmed { SETTLE } else { SETTLE_UNKNOWN };
-    // `at` is in whole seconds and from before the call was sent, which takes at most five. Nobody wrote since this
-    // process leads, whatever the clock said.
-    let at = newest.at.min(began);
-    let until = at.checked_add(for_long).and_then(|at| at.checked_add(SignedDuration::from_secs(6))).ok()?;
+    // `at` is in whole seconds and from before the call was sent, within `TIMELY`, which takes at most five more. Nobody
+    // else wrote since this process leads, whatever the clock said.
+    let sent =
+        newest.at.min(began).checked_add(TIMELY).and_then(|at| at.checked_add(SignedDuration::from_secs(6)));
+    let until = sent.and_then(|at| at.checked_add(for_long)).ok()?;
     (until > now).then_some((newest.at, until))
 }
 
@@ -363,10 +365,10 @@ mod tests {
     #[test]
     fn a_predecessors_note_is_believed_and_one_from_this_time_of_leading_is_not() {
         for (story, second, confirmed, now, until) in [
-            ("a write of unknown outcome just before", -3, false, 1, Some(33)),
-            ("a confirmed one", -3, true, 1, Some(13)),
+            ("a write of unknown outcome just before", -3, false, 1, Some(38)),
+            ("a confirmed one", -3, true, 1, Some(18)),
             ("long settled", -60, false, 1, None),
-            ("by a clock that is ahead: nobody wrote after this one began to lead", 4, false, 1, Some(36)),
+            ("by a clock that is ahead: nobody wrote after this one began to lead", 4, false, 1, Some(41)),
             ("later, which nobody can have written who has business to", 6, false, 7, None),
         ] {
             let found = settles(&noted(second, confirmed), at(0), at(now));

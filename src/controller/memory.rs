@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::decide::{Cadence, Grant, Reason, Trouble, TroubleKind};
+use crate::decide::{Cadence, Grant, ProfileRef, Reason, Trouble, TroubleKind};
 
 /// What a note is valid for: another spec or a new request ends every back-off.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -120,15 +120,16 @@ impl Memory {
         self.notes().get(uid)?.trouble.clone()
     }
 
-    /// Notes a failure; one after the other is left alone for longer, whatever their kinds.
-    pub fn failed(&self, uid: &str, kind: TroubleKind, now: Timestamp) {
+    /// Notes a failure to attach this profile, or to detach; one after the other is left alone for longer, whatever their kinds.
+    pub fn failed(&self, uid: &str, kind: TroubleKind, of: Option<&ProfileRef>, now: Timestamp) {
         let mut notes = self.notes();
         let note = notes.entry(uid.to_owned()).or_default();
         let before = note.trouble.take();
         let count = before.as_ref().map_or(0, |t| t.count).saturating_add(1);
         let same = before.filter(|t| std::mem::discriminant(&t.kind) == std::mem::discriminant(&kind));
         let retry_at = now + jittered(kind.hold_off(count), uid, count);
-        note.trouble = Some(Trouble { kind, since: same.map_or(now, |t| t.since), count, retry_at });
+        let since = same.map_or(now, |t| t.since);
+        note.trouble = Some(Trouble { kind, since, count, retry_at, last: now, of: of.cloned() });
     }
 
     /// The failure has healed.
@@ -309,12 +310,12 @@ mod tests {
     fn failures_are_left_alone_longer_and_an_edit_ends_that() {
         let memory = Memory::default();
         memory.open(&version(1), true, at(0));
-        memory.failed("u", TroubleKind::Denied("a".into()), at(0));
-        memory.failed("u", TroubleKind::Denied("b".into()), at(20));
+        memory.failed("u", TroubleKind::Denied("a".into()), None, at(0));
+        memory.failed("u", TroubleKind::Denied("b".into()), None, at(20));
         let trouble = memory.trouble("u").unwrap();
         assert_eq!((trouble.count, trouble.since), (2, at(0)));
         assert!(trouble.retry_at >= at(50));
-        memory.failed("u", TroubleKind::Overtaken, at(60));
+        memory.failed("u", TroubleKind::Overtaken, None, at(60));
         let trouble = memory.trouble("u").unwrap();
         assert_eq!((trouble.count, trouble.since), (3, at(60)));
         memory.open(&version(2), true, at(61));

@@ -17,6 +17,8 @@ mod kept;
 mod kubernetes;
 mod leadership;
 mod memory;
+#[cfg(test)]
+mod model;
 mod permit;
 mod reconcile;
 mod report;

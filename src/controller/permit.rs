@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::confirm::confirm;
@@ -13,11 +14,15 @@ use super::entitle::Recount;
 use super::kubernetes;
 use super::reconcile::{self, Subject};
 use crate::api::InstanceRoleBinding;
-use crate::api::binding::InstanceRoleBindingStatus;
+use crate::api::binding::{Change, InstanceRoleBindingStatus};
 use crate::decide::{Step, Write};
 
 /// How often it is decided once more: a look may have grown old in between, and is made again once.
 const ATTEMPTS: usize = 3;
+
+/// How long after its intent a write may go out. Whoever comes after a crash reckons from the intent for how long looks
+/// may show the past, so one that waited is withdrawn, and made anew.
+pub const TIMELY: SignedDuration = SignedDuration::from_secs(5);
 
 /// The right to make one write now.
 #[derive(Debug)]
@@ -35,8 +40,8 @@ impl<'a> Permit<'a> {
         before: &InstanceRoleBindingStatus,
     ) -> Result<Option<Self>, kubernetes::Error> {
         let intent = subject.status.changes.first().filter(|change| change.request_id.is_none());
-        let recorded = intent.is_some_and(|change| change.operation == write.operation())
-            && subject.status.previous.is_some();
+        let intent = intent.filter(|change| change.operation == write.operation()).cloned();
+        let intent = intent.filter(|_| subject.status.previous.is_some());
         confirm(ctx, &subject.key.namespace).await?;
         for _ in 0..ATTEMPTS {
             // The looks below take time, in which people edit.
@@ -45,7 +50,10 @@ impl<'a> Permit<'a> {
             }
             let known = reconcile::judge_by(ctx, subject, before, Recount::Always)?;
             match known.decision.step {
-                Step::Write(now) if now == *write => return Ok(recorded.then_some(Self { write })),
+                Step::Write(now) if now == *write => {
+                    let timely = intent.is_some_and(|intent| Self::is_timely(&intent, Timestamp::now()));
+                    return Ok(timely.then_some(Self { write }));
+                }
                 Step::Look(evidence) => {
                     if reconcile::look(&subject.connection, &subject.desired, evidence).await.is_err() {
                         return Ok(None);
@@ -55,6 +63,11 @@ impl<'a> Permit<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the intent is so young that it tells whoever comes next when the write went out.
+    fn is_timely(intent: &Change, now: Timestamp) -> bool {
+        now.duration_since(intent.at.0) <= TIMELY
     }
 
     /// What may be written.

@@ -177,10 +177,17 @@ async fn unentitled(
 
 /// The status as the object has it, with what became of its newest change if the object could not be told.
 pub fn status(object: &InstanceRoleBinding, ctx: &Context, uid: &str) -> InstanceRoleBindingStatus {
-    let mut status = object.status.clone().unwrap_or_default();
+    amended(object.status.clone().unwrap_or_default(), ctx.memory.outcome(uid))
+}
+
+/// A status with what became of its newest change, if that is the one which is remembered.
+pub fn amended(
+    mut status: InstanceRoleBindingStatus,
+    outcome: Option<(Timestamp, memory::Outcome)>,
+) -> InstanceRoleBindingStatus {
     let newest =
         status.changes.first().filter(|change| change.request_id.is_none()).map(|change| change.at.0);
-    match ctx.memory.outcome(uid) {
+    match outcome {
         Some((at, memory::Outcome::Completed(id))) if newest == Some(at) => {
             report::complete(&mut status, id.as_deref())
         }
@@ -382,22 +389,30 @@ async fn finalize(ctx: &Context, subject: &mut Subject) -> Result<(), kubernetes
     if object.metadata.deletion_timestamp.is_some() || ctx.settings.dry_run {
         return Ok(());
     }
-    let has = gather::has_finalizer(object);
-    // A swap is ended even if the binding is deleted in the middle of it.
-    let idle =
-        (desired.mode == Mode::Observe || desired.deletion == DeletionPolicy::Retain) && !subject.swapping;
-    // Who may do nothing to the instance leaves nothing to undo.
-    let has_work = (desired.deletion_has_work() || subject.swapping) && subject.authority.is_granted();
-    let changed = match (has, has_work, idle) {
-        (false, true, _) => ctx.kubernetes.add_finalizer(&term.fence, object).await?,
-        (true, _, true) => ctx.kubernetes.remove_finalizer(&term.fence, object).await?,
-        _ => return Ok(()),
+    let (has, granted) = (gather::has_finalizer(object), subject.authority.is_granted());
+    let changed = match finalizer_due(has, desired, granted, subject.swapping) {
+        Some(true) => ctx.kubernetes.add_finalizer(&term.fence, object).await?,
+        Some(false) => ctx.kubernetes.remove_finalizer(&term.fence, object).await?,
+        None => return Ok(()),
     };
     if changed.metadata.generation != object.metadata.generation || changed.uid() != object.uid() {
         return Err(kubernetes::Error::Conflict);
     }
     subject.object = Arc::new(changed);
     Ok(())
+}
+
+/// Whether our finalizer is to be put on a living object, or taken off.
+pub fn finalizer_due(has: bool, desired: &Desired, granted: bool, swapping: bool) -> Option<bool> {
+    // A swap is ended even if the binding is deleted in the middle of it.
+    let idle = (desired.mode == Mode::Observe || desired.deletion == DeletionPolicy::Retain) && !swapping;
+    // Who may do nothing to the instance leaves nothing to undo.
+    let has_work = (desired.deletion_has_work() || swapping) && granted;
+    match (has, has_work, idle) {
+        (false, true, _) => Some(true),
+        (true, _, true) => Some(false),
+        _ => None,
+    }
 }
 
 /// The change has to wait for its turn, which wakes it. It is told if that takes a while, or if there is news that

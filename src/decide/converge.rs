@@ -355,9 +355,9 @@ fn attach_after(
             )
             .planning(vec![(Operation::AssociateIamInstanceProfile, cause)])
         }),
-        Ok(Power::Running) if is_stuck(case, leaving, now) => {
-            concluded(case, view, |cause| change(case, cause, |_| Ok(disassociate(leaving, Some(target)))))
-        }
+        Ok(Power::Running) if is_stuck(case, leaving, now) => concluded(case, view, |cause| {
+            change(case, cause, |_| Ok(disassociate(leaving, Some(&target.profile))))
+        }),
         Ok(Power::Running | Power::Stopped) => concluded(case, view, |cause| attach(case, target, cause)),
     }
 }
@@ -366,15 +366,23 @@ fn detach(case: &Case<'_>, row: &Association, cause: Cause) -> Decision {
     change(case, cause, |_| Ok(disassociate(row, None)))
 }
 
-pub(super) fn disassociate(row: &Association, then: Option<&Target>) -> Write {
+pub(super) fn disassociate(row: &Association, then: Option<&ProfileRef>) -> Write {
     Write::Disassociate {
         association: row.id.clone(),
         from: ProfileRef::Arn(row.profile.clone()),
-        then: then.map(|t| t.profile.clone()),
+        then: then.cloned(),
     }
 }
 
-pub(super) fn replace(row: &Association, profile: &ProfileRef) -> Write {
+/// How the profile of a running instance is exchanged: by Replace, unless a stuck row keeps EC2 from it.
+pub(super) fn exchanged(case: &Case<'_>, row: &Association, profile: &ProfileRef, now: Timestamp) -> Write {
+    match stuck_beside(case, row, now) {
+        Some(stuck) => disassociate(stuck, Some(profile)),
+        None => replace(row, profile),
+    }
+}
+
+fn replace(row: &Association, profile: &ProfileRef) -> Write {
     Write::Replace {
         association: row.id.clone(),
         from: ProfileRef::Arn(row.profile.clone()),
@@ -396,10 +404,9 @@ fn exchange(case: &Case<'_>, target: &Target, row: &Association, cause: Cause, n
         return without_role(target).differs();
     }
     change(case, cause, |power| match (power, case.desired.when_stopped) {
-        (Power::Running, _) if is_stuck(case, row, now) => Ok(disassociate(row, Some(target))),
-        (Power::Running, _) => Ok(replace(row, &target.profile)),
+        (Power::Running, _) => Ok(exchanged(case, row, &target.profile, now)),
         (Power::Stopped, WhenStopped::DetachThenAttach) if target.has_role == Some(true) => {
-            Ok(disassociate(row, Some(target)))
+            Ok(disassociate(row, Some(&target.profile)))
         }
         (Power::Stopped, WhenStopped::DetachThenAttach) => Err(Decision::refuse(
             Reason::AccessDenied,
@@ -417,6 +424,15 @@ fn exchange(case: &Case<'_>, target: &Target, row: &Association, cause: Cause, n
             ),
         )),
     })
+}
+
+/// The row for whose sake EC2 refuses to replace this one: itself, or one that has not left yet.
+fn stuck_beside<'a>(case: &'a Case<'_>, row: &'a Association, now: Timestamp) -> Option<&'a Association> {
+    let leaving = match case.observed.view.as_ref().map(|view| &view.rows) {
+        Some(Rows::Replacing { leaving, .. }) => Some(&**leaving),
+        _ => None,
+    };
+    [Some(row), leaving].into_iter().flatten().find(|row| is_stuck(case, row, now))
 }
 
 /// The one detach on a running instance that nobody asked for: EC2 keeps a row in transition for minutes and

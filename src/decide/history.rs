@@ -84,6 +84,11 @@ impl History {
         self.half_way().filter(|c| c.then.is_some()).and_then(|c| c.from.profile())
     }
 
+    /// When the first half of a swap was made, if that was the newest change.
+    pub fn swapped_at(&self) -> Option<Timestamp> {
+        self.half_way().filter(|c| c.then.is_some()).map(|c| c.at)
+    }
+
     /// What was to be attached next, if the newest change was the first half of a swap.
     pub fn swapped_in(&self) -> Option<&ProfileRef> {
         self.half_way().and_then(|c| c.then.as_ref())

@@ -14,7 +14,7 @@
 
 use jiff::Timestamp;
 
-use super::converge::{Power, disassociate, replace, writable};
+use super::converge::{Power, disassociate, exchanged, writable};
 use super::trouble::{brought, under_way};
 use super::{
     Association, Authority, Carried, Case, Cause, Claim, Decision, Desired, Evidence, Farewell, Grade,
@@ -101,6 +101,8 @@ fn by_policy(case: &Case<'_>, leaving: &Leaving, now: Timestamp) -> Decision {
             Rows::Bare => return change(case, |_| Write::Associate { profile: profile.clone() }),
             Rows::Leaving(_) => return settling(),
             Rows::Unclear => return unclear(),
+            // It may be what the first half took off.
+            Rows::One(_) | Rows::Replacing { .. } if view.grade == Grade::Unsettled => return settling(),
             // Somebody has ended it.
             Rows::One(_) | Rows::Replacing { .. } => {}
         }
@@ -205,12 +207,8 @@ fn restore_over(
     if ours && !as_before && gone.is_none() {
         return restoring(case, &format!("left {there} in place"), |power| match (previous, power) {
             (Carried::Nothing, _) => disassociate(row, None),
-            (Carried::Profile(profile), Power::Running) => replace(row, profile),
-            (Carried::Profile(profile), Power::Stopped) => Write::Disassociate {
-                association: row.id.clone(),
-                from: ProfileRef::Arn(row.profile.clone()),
-                then: Some(profile.clone()),
-            },
+            (Carried::Profile(profile), Power::Running) => exchanged(case, row, profile, now),
+            (Carried::Profile(profile), Power::Stopped) => disassociate(row, Some(profile)),
         });
     }
     if grade == Grade::Unsettled {

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::converge::writable;
-use super::trouble::{Trouble, TroubleKind, told};
+use super::trouble::{Trouble, TroubleKind, brought, told};
 use super::{
     Authority, Carried, Case, Cause, Claim, Decision, Evidence, Leaving, PROPAGATION, ProfileRef, Reason,
     Rows, Standing, Step, Write,
@@ -50,17 +50,16 @@ pub(super) fn put_back(
         .history
         .swapped_out()
         .filter(|before| Carried::Profile((*before).clone()) != write.to() && may_return(case, before))?;
-    if !is_for_good(trouble, now) {
+    // What failed before the first half was no failure of the second: the dry run has passed since. And they take turns:
+    // where putting back was refused last, that is told, and after the hold-off the declared one is tried again.
+    let tried = trouble.of.as_ref() == brought(write)
+        && case.history.swapped_at().is_some_and(|begun| begun <= trouble.last);
+    if !is_for_good(trouble, now) || !tried {
         return None;
     }
     let Some(instance) = &case.observed.instance else {
         return Some(Decision::look(Evidence { instance: true, ..Evidence::default() }));
     };
-    // They take turns. An even number of failures: putting back was the last one, so that is told, and after the
-    // hold-off the declared one is tried again; it may be allowed by then.
-    if trouble.count.is_multiple_of(2) {
-        return None;
-    }
     writable(case, instance).err().or_else(|| {
         Some(Decision::new(
             Step::Write(Write::Associate { profile: before.clone() }),

@@ -44,6 +44,10 @@ pub struct Trouble {
     pub count: u32,
     /// When to try again.
     pub retry_at: Timestamp,
+    /// When it failed last.
+    pub last: Timestamp,
+    /// The profile that was to be attached then, at once or next.
+    pub of: Option<ProfileRef>,
 }
 
 impl TroubleKind {
@@ -98,7 +102,7 @@ fn concerns(kind: &TroubleKind, write: &Write) -> bool {
 }
 
 /// The profile that the write attaches, or makes room for.
-pub(super) fn brought(write: &Write) -> Option<&ProfileRef> {
+pub fn brought(write: &Write) -> Option<&ProfileRef> {
     match write {
         Write::Associate { profile } | Write::Replace { profile, .. } => Some(profile),
         Write::Disassociate { then, .. } => then.as_ref(),

@@ -14,33 +14,37 @@ const FRESH: SignedDuration = SignedDuration::from_secs(5);
 
 /// What is known of one instance.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
-    pub(super) view: Option<View>,
-    pub(super) instance: Option<(Instance, Timestamp)>,
-    pub(super) write: Option<Box<LastWrite>>,
+pub(crate) struct Entry {
+    pub(crate) view: Option<View>,
+    pub(crate) instance: Option<(Instance, Timestamp)>,
+    pub(crate) write: Option<Box<LastWrite>>,
     /// When the newest write that is accounted for was begun or ended, whoever made it.
-    pub(super) accounted: Option<Timestamp>,
+    pub(crate) accounted: Option<Timestamp>,
     /// Who waits for the instance: while anybody does, its state is looked at each pass.
-    pub(super) awaited_by: Vec<Box<str>>,
+    pub(crate) awaited_by: Vec<Box<str>>,
     /// No binding names it any more; it is kept until our last write has settled.
-    pub(super) unwanted: bool,
+    pub(crate) unwanted: bool,
 }
 
 /// Our last write to an instance, until it has settled.
 #[derive(Debug)]
-pub(super) struct LastWrite {
+pub(crate) struct LastWrite {
     /// The association ids known before it, where this process saw them: a row with another one is news.
-    known: Option<Vec<AssociationId>>,
+    pub(crate) known: Option<Vec<AssociationId>>,
     /// Until when a look may show the past.
-    pub(super) settles: Timestamp,
+    pub(crate) settles: Timestamp,
     /// Whether the reply proved what is there now.
-    proved: bool,
+    pub(crate) proved: bool,
+    /// The association that the reply told of as the live one: a look that shows it is no older than the reply.
+    pub(crate) brought: Option<AssociationId>,
+    /// Until when a write whose outcome is not known may yet take effect: this one, or one before it.
+    pub(crate) in_doubt: Option<Timestamp>,
 }
 
 impl Entry {
     /// What is known now. A look at the instance from before `since` is none to write or to tell by: it was made on behalf
     /// of somebody else.
-    pub(super) fn observed(&self, now: Timestamp, since: Timestamp) -> Observed {
+    pub(crate) fn observed(&self, now: Timestamp, since: Timestamp) -> Observed {
         let mut view = self.view.clone();
         if let (Some(view), Some(write)) = (&mut view, &self.write)
             && now >= write.settles
@@ -58,28 +62,28 @@ impl Entry {
 
     /// Nobody looked while no binding named it. What a write of ours left unsettled is still unsettled, and what its
     /// reply proved then may have changed since.
-    pub(super) fn wanted_again(&mut self) {
+    pub(crate) fn wanted_again(&mut self) {
         self.unwanted = false;
         self.view = None;
         if let Some(write) = &mut self.write {
-            (write.known, write.proved) = (None, false);
+            (write.known, write.proved, write.brought) = (None, false, None);
         }
     }
 
     /// An instance that nobody waits for is not remembered for longer than a write may rest on the look.
-    pub(super) fn forget_instance(&mut self, now: Timestamp) {
+    pub(crate) fn forget_instance(&mut self, now: Timestamp) {
         let old = |at: &Timestamp| now.duration_since(*at) > FRESH;
         if self.awaited_by.is_empty() && self.instance.as_ref().is_some_and(|(_, at)| old(at)) {
             self.instance = None;
         }
     }
 
-    pub(super) fn is_impossible(&self) -> bool {
+    pub(crate) fn is_impossible(&self) -> bool {
         matches!(self.instance, Some((Instance::Impossible, _)))
     }
 
     /// An instance that was stopped runs: only from now on does `associating` for long mean something.
-    pub(super) fn starts_anew(&mut self, seen: &Instance, now: Timestamp) {
+    pub(crate) fn starts_anew(&mut self, seen: &Instance, now: Timestamp) {
         let runs = matches!(seen, Instance::Present { state: InstanceState::Running, .. });
         if let (true, Some(_), Some(view)) = (runs, &self.instance, &mut self.view)
             && let Rows::One(row) | Rows::Leaving(row) | Rows::Replacing { arriving: row, .. } =
@@ -94,7 +98,7 @@ impl Entry {
         self.view.as_ref().is_some_and(|view| view.began > began)
     }
 
-    pub(super) fn ids(&self) -> Vec<AssociationId> {
+    pub(crate) fn ids(&self) -> Vec<AssociationId> {
         match self.view.as_ref().map(|v| &v.rows) {
             Some(Rows::One(row) | Rows::Leaving(row)) => vec![row.id.clone()],
             Some(Rows::Replacing { leaving, arriving }) => vec![leaving.id.clone(), arriving.id.clone()],
@@ -103,7 +107,7 @@ impl Entry {
     }
 
     /// A look by instance id.
-    pub(super) fn looked_up(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
+    pub(crate) fn looked_up(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
         if self.is_impossible() || self.has_seen_later_than(began) {
             return;
         }
@@ -113,7 +117,8 @@ impl Entry {
             return;
         };
         let news = |row: &Option<Association>| {
-            row.as_ref().is_some_and(|row| write.known.as_ref().is_some_and(|known| !known.contains(&row.id)))
+            let unknown = |id| write.known.as_ref().is_some_and(|known| !known.contains(id));
+            row.as_ref().is_some_and(|row| write.brought.as_ref() == Some(&row.id) || unknown(&row.id))
         };
         match (rows.iter().any(news), write.proved, write.known.is_some()) {
             (true, _, _) => self.set(sorted(rows), Grade::Settled, began),
@@ -126,7 +131,7 @@ impl Entry {
     }
 
     /// A shared listing: a row that is there is a fact, one that is missing or another one is only a hint.
-    pub(super) fn listed(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
+    pub(crate) fn listed(&mut self, rows: Vec<Option<Association>>, began: Timestamp) {
         if self.is_impossible()
             || self.has_seen_later_than(began)
             || self.write.as_ref().is_some_and(|write| began < write.settles)
@@ -184,7 +189,22 @@ impl Entry {
         rows
     }
 
-    pub(super) fn wrote(&mut self, reply: Option<Association>, now: Timestamp) {
+    /// The last write, if it has not settled.
+    fn unsettled(&self, now: Timestamp) -> Option<&LastWrite> {
+        self.write.as_deref().filter(|write| now < write.settles)
+    }
+
+    /// The ids that a look may show of the past: those known now, and those known before a write that has not settled.
+    fn with_former(&self, mut ids: Vec<AssociationId>, now: Timestamp) -> Option<Vec<AssociationId>> {
+        if let Some(write) = self.unsettled(now) {
+            let former: Vec<_> =
+                write.known.as_ref()?.iter().filter(|id| !ids.contains(id)).cloned().collect();
+            ids.extend(former);
+        }
+        Some(ids)
+    }
+
+    pub(crate) fn wrote(&mut self, reply: Option<Association>, now: Timestamp) {
         let known = self.ids();
         let Some(reply) = reply else {
             self.unproved(Some(known), now, now + SETTLE);
@@ -203,19 +223,33 @@ impl Entry {
             },
             _ => Rows::of([reply.clone()]),
         };
-        let known = known
-            .into_iter()
-            .filter(|id| *id != reply.id || matches!(rows, Rows::Leaving(_) | Rows::Bare))
-            .collect();
-        self.view = Some(View { rows, grade: Grade::Settled, began: now, ended: now });
+        let known = self.with_former(known, now).map(|mut known| {
+            known.retain(|id| *id != reply.id || matches!(rows, Rows::Leaving(_) | Rows::Bare));
+            known
+        });
+        let brought = rows.live().map(|row| row.id.clone());
+        // A reply proves what is there, but not what a write before it may yet bring about.
+        let in_doubt = self.write.as_ref().and_then(|write| write.in_doubt).filter(|until| now < *until);
+        let grade = if in_doubt.is_some() { Grade::Unsettled } else { Grade::Settled };
+        let settles = in_doubt.map_or(now + SETTLE, |until| until.max(now + SETTLE));
+        self.view = Some(View { rows, grade, began: now, ended: now });
         self.accounted = Some(now);
-        self.write = Some(Box::new(LastWrite { known: Some(known), settles: now + SETTLE, proved: true }));
+        self.write = Some(Box::new(LastWrite { known, settles, proved: true, brought, in_doubt }));
     }
 
-    pub(super) fn unproved(&mut self, known: Option<Vec<AssociationId>>, at: Timestamp, settles: Timestamp) {
+    pub(crate) fn unproved(&mut self, known: Option<Vec<AssociationId>>, at: Timestamp, settles: Timestamp) {
+        let known = known.and_then(|ids| self.with_former(ids, at));
+        let former = self.write.as_ref().map_or(settles, |write| write.settles);
+        let settles = settles.max(former);
         self.accounted = Some(at);
         self.grade(Grade::Unsettled);
-        self.write = Some(Box::new(LastWrite { known, settles, proved: false }));
+        self.write = Some(Box::new(LastWrite {
+            known,
+            settles,
+            proved: false,
+            brought: None,
+            in_doubt: Some(settles),
+        }));
     }
 }
 
@@ -313,6 +347,49 @@ mod tests {
         entry.unproved(Some(vec![]), at(33), at(33) + SETTLE_UNKNOWN);
         entry.looked_up(vec![Some(associated("1", "App"))], at(34));
         assert_eq!(seen(&entry, 34), (Rows::One(associated("1", "App")), Grade::Settled));
+    }
+
+    /// Found by the model check: the second half of a swap made the row that the first half took off look new.
+    #[test]
+    fn what_was_known_before_a_write_that_has_not_settled_is_no_news_after_the_next() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(0));
+        entry.wrote(Some(row("1", "Old", AssociationState::Disassociated)), at(1));
+        entry.wrote(Some(row("2", "App", AssociationState::Associating)), at(2));
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(3));
+        assert_eq!(seen(&entry, 3).0.live().unwrap().id.as_str(), "iip-assoc-2");
+        entry.unproved(Some(entry.ids()), at(4), at(4) + SETTLE_UNKNOWN);
+        entry.looked_up(vec![Some(associated("1", "Old"))], at(5));
+        assert_eq!(seen(&entry, 5).1, Grade::Unsettled);
+    }
+
+    /// Found by the model check: a reply was taken for the last word while an older request was still under way.
+    #[test]
+    fn a_reply_settles_nothing_while_a_write_before_it_is_in_doubt() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![], at(0));
+        entry.unproved(Some(entry.ids()), at(1), at(1) + SETTLE_UNKNOWN);
+        entry.wrote(Some(row("1", "App", AssociationState::Associating)), at(3));
+        entry.wrote(Some(row("1", "App", AssociationState::Disassociated)), at(5));
+        assert_eq!(seen(&entry, 5), (Rows::Bare, Grade::Unsettled));
+        entry.looked_up(vec![], at(30));
+        assert_eq!(seen(&entry, 30).1, Grade::Unsettled);
+        entry.looked_up(vec![], at(31));
+        assert_eq!(seen(&entry, 31), (Rows::Bare, Grade::Settled));
+        entry.wrote(Some(row("2", "App", AssociationState::Associating)), at(32));
+        assert_eq!(seen(&entry, 32).1, Grade::Settled);
+    }
+
+    #[test]
+    fn what_a_reply_brought_goes_on_though_nothing_is_known_of_before() {
+        let mut entry = Entry::default();
+        entry.looked_up(vec![], at(0));
+        entry.unproved(None, at(1), at(1) + SETTLE_UNKNOWN);
+        entry.wrote(Some(row("1", "App", AssociationState::Associating)), at(3));
+        entry.looked_up(vec![Some(associated("0", "Old"))], at(4));
+        assert_eq!(seen(&entry, 4).0.live().unwrap().id.as_str(), "iip-assoc-1", "that may be the past");
+        entry.looked_up(vec![Some(associated("1", "App"))], at(5));
+        assert_eq!(seen(&entry, 5).0, Rows::One(associated("1", "App")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod budget;
 pub mod catalogue;
 pub mod client;
 pub mod cloud;
-mod entry;
+pub(crate) mod entry;
 pub mod error;
 pub mod fleet;
 mod gate;

@@ -338,8 +338,22 @@ impl Story {
     pub fn after_failing(self, kind: TroubleKind, count: u32, ago: SignedDuration) -> Self {
         self.but(|s| {
             let retry_at = s.now + kind.hold_off(count);
-            s.trouble = Some(Trouble { kind, since: s.now - ago, count, retry_at });
+            let of = match &s.resolution {
+                Resolution::Found(target) => Some(target.profile.clone()),
+                _ => None,
+            };
+            s.trouble = Some(Trouble { kind, since: s.now - ago, count, retry_at, last: s.now, of });
         })
+    }
+
+    /// What failed was to attach this one.
+    pub fn when_attaching(self, name: &str) -> Self {
+        self.but(|s| s.trouble.as_mut().unwrap().of = Some(by_arn(name)))
+    }
+
+    /// It failed last before the newest change was begun.
+    pub fn before_the_last_change(self) -> Self {
+        self.but(|s| s.trouble.as_mut().unwrap().last = s.history.changes[0].at - seconds(2))
     }
 
     /// The hold-off is over.

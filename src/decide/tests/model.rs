@@ -334,7 +334,7 @@ impl Play {
             let told = self.fault != Fault::PassDeniedUnforeseen || self.foreseen > 0;
             self.foreseen += 1;
             if let (Some(kind), true) = (refusal, told) {
-                return self.failed(kind);
+                return self.failed(kind, Some(profile.clone()));
             }
         }
         let history = &mut self.story.history;
@@ -358,36 +358,38 @@ impl Play {
             Luck::Unavailable => Err(TroubleKind::Unavailable("503".into())),
             Luck::Fine | Luck::ReplyLost => self.call(&write),
         };
+        let of = trouble::brought(&write).cloned();
         self.writes.push(write);
         match (result, luck) {
             (Ok(_), Luck::ReplyLost) => {
                 self.past = Some((before, now + seconds(30)));
-                self.failed(TroubleKind::OutcomeUnknown("timeout".into()));
+                self.failed(TroubleKind::OutcomeUnknown("timeout".into()), of);
             }
             (Ok(unchanged), _) => {
                 self.past = None;
                 self.story.history.changes[0].confirmed = true;
                 if unchanged {
-                    self.failed(TroubleKind::Unchanged);
+                    self.failed(TroubleKind::Unchanged, of);
                 } else {
                     self.story.trouble = None;
                 }
             }
             (Err(kind), _) => {
                 self.story.history.changes.remove(0);
-                self.failed(kind);
+                self.failed(kind, of);
             }
         }
         assert!(self.rows.iter().filter(|row| is_live(row)).count() <= 1, "two live rows: {self:#?}");
     }
 
-    fn failed(&mut self, kind: TroubleKind) {
+    fn failed(&mut self, kind: TroubleKind, of: Option<ProfileRef>) {
         let now = self.story.now;
         let same = |t: &Trouble| std::mem::discriminant(&t.kind) == std::mem::discriminant(&kind);
         let before = self.story.trouble.take().filter(same);
         let count = before.as_ref().map_or(0, |t| t.count) + 1;
         let retry_at = now + kind.hold_off(count);
-        self.story.trouble = Some(Trouble { since: before.map_or(now, |t| t.since), kind, count, retry_at });
+        let since = before.map_or(now, |t| t.since);
+        self.story.trouble = Some(Trouble { since, kind, count, retry_at, last: now, of });
     }
 
     // EC2.

@@ -35,6 +35,22 @@ impl Story {
     }
 }
 
+#[test]
+fn restore_clears_a_stuck_row_that_keeps_ec2_from_replacing() {
+    let refused = |story: Story| {
+        story
+            .for_the_last(minutes(9))
+            .after_failing(TroubleKind::Overtaken, 3, seconds(10))
+            .held_off_long_enough()
+    };
+    tell([
+        // Found by the model check: such a deletion never ended.
+        ("one that leaves for ever", refused(put_over_old().carrying(APP).losing(OTHER)), swap(OTHER, OLD)),
+        ("one that arrives for ever", refused(put_over_old().attaching(APP)), swap(APP, OLD)),
+        ("none is stuck", refused(put_over_old().carrying(APP)), replace(APP, OLD)),
+    ]);
+}
+
 /// What is attached is another profile now.
 fn instead(story: Story, name: &str) -> Story {
     story.but(|s| s.rows.clear()).carrying(name)

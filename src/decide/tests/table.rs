@@ -659,6 +659,29 @@ fn stuck_association() {
                 .held_off_long_enough(),
             swap(OLD, APP),
         ),
+        // Found by the model check: as long as it is there EC2 replaces nothing on the instance, whatever else is.
+        (
+            "one that leaves for ever beside one that is associated: it goes, and the other can be replaced",
+            want(APP)
+                .running()
+                .carrying(OTHER)
+                .losing(OLD)
+                .for_the_last(minutes(9))
+                .after_failing(TroubleKind::Overtaken, 3, seconds(10))
+                .held_off_long_enough(),
+            swap(OLD, APP),
+        ),
+        (
+            "… but not one that leaves as it should",
+            want(APP)
+                .running()
+                .carrying(OTHER)
+                .losing(OLD)
+                .for_the_last(minutes(5))
+                .after_failing(TroubleKind::Overtaken, 3, seconds(10))
+                .held_off_long_enough(),
+            replace(OTHER, APP),
+        ),
         (
             "its second half",
             want(APP)

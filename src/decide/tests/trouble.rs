@@ -151,12 +151,25 @@ fn refused_for_good_between_the_halves_of_a_swap() {
         ),
         (
             "putting back was denied as well: told, not tried at every look",
-            half().after_failing(denied(), 2, seconds(9)),
+            half().after_failing(denied(), 2, seconds(9)).when_attaching(OLD),
             refuse(Reason::AccessDenied),
         ),
         (
             "… later the declared one has its turn again",
-            half().after_failing(denied(), 2, seconds(9)).held_off_long_enough(),
+            half().after_failing(denied(), 2, seconds(9)).when_attaching(OLD).held_off_long_enough(),
+            associate(APP),
+        ),
+        ("however often it was denied before", half().after_failing(denied(), 4, seconds(9)), associate(OLD)),
+        // Found by the model check: what the dry run had met before the swap was taken for a failure of its second
+        // half, so the former profile was put back without a try, and taken off again, for ever.
+        (
+            "denied before the swap was begun, which the dry run then let pass: the declared one is tried",
+            half().after_failing(denied(), 1, minutes(1)).before_the_last_change().held_off_long_enough(),
+            associate(APP),
+        ),
+        (
+            "… unknown to EC2 for long before it was begun",
+            invalid(minutes(9)).before_the_last_change().held_off_long_enough(),
             associate(APP),
         ),
         ("… then the former one", half().after_failing(denied(), 3, seconds(9)), associate(OLD)),

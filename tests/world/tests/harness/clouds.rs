@@ -34,6 +34,8 @@ fn drift_faults_and_settings_reach_the_sandbox() -> Result<()> {
     let instance = sandbox.instance("running", Some("web"))?;
     sandbox.drift(&instance, None)?;
     assert_eq!(sandbox.profile_of(&instance)?, None);
+    // The sandbox counts in milliseconds, and what lasted none was no gap.
+    std::thread::sleep(std::time::Duration::from_millis(5));
     sandbox.drift(&instance, Some("web"))?;
     assert_eq!(sandbox.profile_of(&instance)?, Some(web));
     assert_eq!(sandbox.gaps(&instance)?.len(), 1, "no profile for a moment: no credentials");
