@@ -11,6 +11,7 @@ mod admission;
 mod an_edit_acts_at_once;
 mod attacks;
 mod aws_says_no;
+mod chart;
 mod conditions_of_others;
 mod deleting_a_binding;
 mod ec2_answers_badly;
