@@ -21,6 +21,7 @@ mod iam_policies;
 mod killed_in_the_middle;
 mod look_but_do_not_touch;
 mod moto;
+mod no_diff_comes_from_us;
 mod rights_of_the_controller;
 mod samples;
 mod someone_else_changed_it;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use world::{ControlPlane, Controller, ControllerCommand, Sandbox, Scratch, eventually_ok};
+use world::{ControlPlane, Controller, ControllerCommand, Sandbox, Scratch, eventually_ok, repository};
 
 use super::{
     COMING, NAMESPACE, RELEASE, arguments, chart, ci, helm, name_of, run, template, values_files, with_values,
@@ -22,9 +22,12 @@ fn helm_on(plane: &ControlPlane) -> Result<Command> {
     Ok(command)
 }
 
-/// A control plane with two namespaces for teams.
+/// A control plane with two namespaces for teams, and the kinds of the Prometheus Operator.
 fn cluster() -> Result<ControlPlane> {
     let plane = ControlPlane::start()?;
+    let crds = repository().join("target/tools/crds");
+    let crds = crds.to_str().context("a path that is no text")?;
+    plane.admin().run(&["apply", "--server-side", "-f", crds]).context("`make tools` fetches them")?;
     for team in ["team-a", "team-b"] {
         plane.api().create("/api/v1/namespaces", &json!({"metadata": {"name": team}}))?;
     }
@@ -62,12 +65,9 @@ fn grant_and_bind(plane: &ControlPlane, instance: &str) -> Result<()> {
     Ok(())
 }
 
-/// As the API server would store it if helm applied it, and without a word of warning. What needs the Prometheus Operator is left out: its
-/// kinds are not there.
+/// As the API server would store it if helm applied it, and without a word of warning.
 fn is_taken(plane: &ControlPlane, objects: &[Value]) -> Result<()> {
-    let known: Vec<&Value> =
-        objects.iter().filter(|object| object["apiVersion"] != "monitoring.coreos.com/v1").collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": known}).to_string();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
     let args =
         "apply --server-side --field-manager=helm --force-conflicts --dry-run=server --validate=strict -f -";
     let args: Vec<&str> = args.split(' ').collect();

@@ -23,6 +23,7 @@ mod process;
 mod sandbox;
 mod scenario;
 mod scratch;
+mod seen;
 mod together;
 
 pub use aws::{ACCOUNT, AwsCli, AwsEnv, REGION};
