@@ -120,7 +120,8 @@ fn nothing_differs(way: Way, app: &str) -> Result<()> {
     for manifest in &manifests {
         let name = manifest["metadata"]["name"].as_str().context("no name")?;
         for fields in owned_by_the_controller(&s.binding(name)?) {
-            let finalizers = json!({"f:metadata": {"f:finalizers": {".": {}, format!("v:\"{FINALIZER}\""): {}}}});
+            let finalizers =
+                json!({"f:metadata": {"f:finalizers": {".": {}, format!("v:\"{FINALIZER}\""): {}}}});
             assert_eq!(fields, finalizers, "{name}: the controller wrote more than its finalizer");
         }
     }

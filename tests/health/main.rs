@@ -79,7 +79,8 @@ enum Health {
     Held,
 }
 
-/// The law, by reason. ProfileNotFound is awaited for two minutes, in case the profile was only just made.
+/// The law, by reason. A profile is awaited for two minutes, in case it was only just made; an instance for as long as there
+/// can be one of that id.
 fn expected(reason: Reason) -> &'static [Health] {
     use Health::{Coming, Done, Failed, Held};
     match reason {
@@ -87,7 +88,6 @@ fn expected(reason: Reason) -> &'static [Health] {
         Reason::Associating
         | Reason::Replacing
         | Reason::Disassociating
-        | Reason::InstanceNotFound
         | Reason::InstancePending
         | Reason::InstanceStopping
         | Reason::WaitingForRunning
@@ -95,8 +95,9 @@ fn expected(reason: Reason) -> &'static [Health] {
         | Reason::Throttled
         | Reason::BudgetExhausted
         | Reason::AWSUnavailable => &[Coming],
-        Reason::ProfileNotFound => &[Coming, Failed],
-        Reason::InstanceTerminated
+        Reason::ProfileNotFound | Reason::InstanceNotFound => &[Coming, Failed],
+        Reason::ObserveOnly
+        | Reason::InstanceTerminated
         | Reason::InstanceProtected
         | Reason::ProfileWithoutRole
         | Reason::ProfileRecreated
@@ -109,7 +110,7 @@ fn expected(reason: Reason) -> &'static [Health] {
         | Reason::CredentialsUnavailable
         | Reason::RoleNotAssumable
         | Reason::RegionChanged => &[Failed],
-        Reason::Suspended | Reason::ObserveOnly => &[Held],
+        Reason::Suspended => &[Held],
     }
 }
 
@@ -152,7 +153,11 @@ fn holds(state: &str, binding: &Value, answer: &Value) -> Result<()> {
 }
 
 /// Reasons that no end-to-end test brings about, and why.
-const UNSEEN: [(Reason, &str); 0] = [];
+const UNSEEN: [(Reason, &str); 1] = [(
+    Reason::ProfileRecreated,
+    "Replace answers with the same association only where nothing changed, which neither sandbox nor moto does for a \
+     profile made again; the unit tests of decide have it",
+)];
 
 #[test]
 fn in_every_state_the_engines_conclude_what_is_so() -> Result<()> {
