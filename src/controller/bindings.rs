@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::mpsc;
+use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
+use tokio::sync::Notify;
 
 use super::kept::Kept;
 use crate::api::InstanceRoleBinding;
@@ -50,8 +52,37 @@ pub struct Spot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     spot: Spot,
+    created: Timestamp,
     generation: Option<i64>,
     deleted: bool,
+    /// What the others for its instance go by besides: its finalizer, and how it fares.
+    fares: Fares,
+}
+
+impl Seen {
+    /// Whether its namespace's rooms are to be counted again.
+    fn declares_as(&self, other: &Self) -> bool {
+        (self.generation, self.deleted) == (other.generation, other.deleted)
+    }
+}
+
+/// How a binding fares, as its rivals see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fares {
+    /// Whether our finalizer is on it.
+    pub finalizer: bool,
+    /// Whether it was once in sync.
+    pub adopted: bool,
+    /// Whether a grant covers it, it agrees with EC2, or needs a person: as its conditions say.
+    pub conditions: [bool; 3],
+}
+
+/// Another binding for an instance: enough to put them in order of age without reading the objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    pub key: Key,
+    pub created: Timestamp,
+    pub deleted: bool,
 }
 
 /// The bindings of one namespace.
@@ -90,6 +121,8 @@ pub enum News {
     Ended(Spot),
     /// In this namespace somebody came, went or declares something else.
     Crowd(String),
+    /// A binding of this namespace means something else to the others for its instance.
+    Contested(String, Spot),
 }
 
 /// The bindings as last seen, by name and by instance.
@@ -98,12 +131,20 @@ pub struct Bindings {
     shards: HashMap<Scope, Shard>,
     own_region: Region,
     index: Mutex<Index>,
+    contested: Mutex<HashSet<Spot>>,
+    contest: Notify,
 }
 
 impl Bindings {
     /// Over stores that [`Self::follow`] is called along with.
     pub fn new(shards: HashMap<Scope, Shard>, own_region: Region) -> Self {
-        Self { shards, own_region, index: Mutex::default() }
+        Self {
+            shards,
+            own_region,
+            index: Mutex::default(),
+            contested: Mutex::default(),
+            contest: Notify::new(),
+        }
     }
 
     /// The Region of bindings that name none.
@@ -123,11 +164,22 @@ impl Bindings {
         keys.iter().filter_map(|key| self.get(key)).collect()
     }
 
-    /// Has all bindings of these namespaces looked at again.
+    /// Has all bindings of these namespaces looked at again, and their rivals: who has lost a right stands in nobody's way.
     pub fn wake_namespaces(&self, namespaces: &HashSet<String>) {
-        let keys: Vec<Key> =
-            self.index().seen.keys().filter(|key| namespaces.contains(&key.namespace)).cloned().collect();
+        let (mut keys, mut spots) = (Vec::new(), HashSet::new());
+        {
+            let index = self.index();
+            for (key, Seen { spot, .. }) in
+                index.seen.iter().filter(|(key, _)| namespaces.contains(&key.namespace))
+            {
+                keys.push(key.clone());
+                if index.keys.get(spot).is_some_and(|keys| keys.len() > 1) {
+                    spots.insert(spot.clone());
+                }
+            }
+        }
         keys.iter().for_each(|key| self.wake(key));
+        spots.into_iter().for_each(|spot| self.contest(spot));
     }
 
     fn shard(&self, namespace: &str) -> Option<&Shard> {
@@ -170,8 +222,26 @@ impl Bindings {
         self.index().listed.len() == self.shards.len()
     }
 
-    /// All bindings that name this instance.
-    pub fn at(&self, spot: &Spot) -> Vec<Arc<InstanceRoleBinding>> {
+    /// How many bindings name this instance.
+    pub fn count_at(&self, spot: &Spot) -> usize {
+        self.index().keys.get(spot).map_or(0, Vec::len)
+    }
+
+    /// The other bindings of some namespaces that name this instance, the oldest first.
+    pub fn others(&self, spot: &Spot, than: &Key, within: impl Fn(&str) -> bool) -> Vec<Other> {
+        let index = self.index();
+        let keys = index.keys.get(spot).into_iter().flatten();
+        let keys = keys.filter(|key| *key != than && within(&key.namespace));
+        let other = |key: &Key| {
+            let Seen { created, deleted, .. } = *index.seen.get(key)?;
+            Some(Other { key: key.clone(), created, deleted })
+        };
+        let mut others: Vec<Other> = keys.filter_map(other).collect();
+        others.sort_by_key(|other| other.created);
+        others
+    }
+
+    fn at(&self, spot: &Spot) -> Vec<Arc<InstanceRoleBinding>> {
         let keys = self.index().keys.get(spot).cloned().unwrap_or_default();
         keys.iter().filter_map(|key| self.get(key)).collect()
     }
@@ -200,8 +270,30 @@ impl Bindings {
 
     /// Has all bindings of an instance looked at again.
     pub fn wake_at(&self, spot: &Spot) {
+        self.wake_within(spot, |_| true);
+    }
+
+    /// Has the bindings of some namespaces looked at again that name an instance.
+    pub fn wake_within(&self, spot: &Spot, within: impl Fn(&str) -> bool) {
         let keys = self.index().keys.get(spot).cloned().unwrap_or_default();
-        keys.iter().for_each(|key| self.wake(key));
+        keys.iter().filter(|key| within(&key.namespace)).for_each(|key| self.wake(key));
+    }
+
+    /// Notes that the bindings for an instance are to be looked at again because of one of them.
+    pub fn contest(&self, spot: Spot) {
+        self.contested.lock().unwrap_or_else(PoisonError::into_inner).insert(spot);
+        self.contest.notify_one();
+    }
+
+    /// Waits for instances whose bindings are to be looked at again. News that come together are told once.
+    pub async fn contested(&self) -> HashSet<Spot> {
+        loop {
+            let spots = std::mem::take(&mut *self.contested.lock().unwrap_or_else(PoisonError::into_inner));
+            if !spots.is_empty() {
+                return spots;
+            }
+            self.contest.notified().await;
+        }
     }
 
     /// Has those looked at again of whose profile IAM says something else than before.
@@ -241,11 +333,7 @@ impl Bindings {
                 seen.iter().for_each(|key| self.wake(key));
                 gone.iter().flat_map(|key| self.deleted(key)).collect()
             }
-            Event::Apply(binding) => {
-                let news = self.applied(binding);
-                self.wake_rivals(&Key::of(binding));
-                news
-            }
+            Event::Apply(binding) => self.applied(binding),
             Event::Delete(binding) => self.deleted(&Key::of(binding)),
         }
     }
@@ -254,38 +342,43 @@ impl Bindings {
         let Some(spot) = self.spot_of(binding.instance_id(), binding.region()) else { return Vec::new() };
         let key = Key::of(binding);
         let mut index = self.index();
-        let (generation, deleted) = (binding.meta().generation, binding.meta().deletion_timestamp.is_some());
-        let seen = Seen { spot: spot.clone(), generation, deleted };
+        let seen = Seen {
+            spot: spot.clone(),
+            created: binding.meta().creation_timestamp.as_ref().map_or(Timestamp::MAX, |at| at.0),
+            generation: binding.meta().generation,
+            deleted: binding.meta().deletion_timestamp.is_some(),
+            fares: binding.fares(),
+        };
         let before = index.seen.get(&key);
         if before == Some(&seen) {
             return Vec::new();
         }
         let stays = before.is_some_and(|before| before.spot == spot);
-        let crowd = News::Crowd(key.namespace.clone());
-        index.crowds.entry(key.namespace.clone()).or_default().version += 1;
-        if stays {
-            index.seen.insert(key, seen);
-            return vec![crowd];
+        let declares = before.is_some_and(|before| before.declares_as(&seen));
+        let mut news = if stays { Vec::new() } else { Self::forget(&mut index, &key) };
+        let crowd = index.crowds.entry(key.namespace.clone()).or_default();
+        if !stays {
+            crowd.count += 1;
         }
-        // A binding deleted and made again under its name while nobody watched may name another instance.
-        let mut news = Self::forget(&mut index, &key);
-        index.crowds.entry(key.namespace.clone()).or_default().count += 1;
+        if !(stays && declares) {
+            crowd.version += 1;
+            news.push(News::Crowd(key.namespace.clone()));
+        }
         index.seen.insert(key.clone(), seen);
         // Nearly always one: room for more is made when more come.
-        index.keys.entry(spot).or_insert_with(|| Vec::with_capacity(1)).push(key);
-        news.push(crowd);
+        let keys = index.keys.entry(spot.clone()).or_insert_with(|| Vec::with_capacity(1));
+        if keys.len() > usize::from(stays) {
+            news.push(News::Contested(key.namespace.clone(), spot));
+        }
+        if !stays {
+            // A binding deleted and made again under its name while nobody watched may name another instance.
+            keys.push(key);
+        }
         news
     }
 
     fn deleted(&self, key: &Key) -> Vec<News> {
-        let mut index = self.index();
-        let spot = index.seen.get(key).map(|seen| seen.spot.clone());
-        let news = Self::forget(&mut index, key);
-        drop(index);
-        if let Some(spot) = spot {
-            self.wake_at(&spot);
-        }
-        news
+        Self::forget(&mut self.index(), key)
     }
 
     fn forget(index: &mut Index, key: &Key) -> Vec<News> {
@@ -300,17 +393,11 @@ impl Bindings {
             if keys.is_empty() {
                 index.keys.remove(&spot);
                 news.push(News::Ended(spot));
+            } else {
+                news.push(News::Contested(key.namespace.clone(), spot));
             }
         }
         news
-    }
-
-    /// What becomes of one binding of an instance concerns the others.
-    fn wake_rivals(&self, key: &Key) {
-        let index = self.index();
-        let spot = index.seen.get(key).map(|seen| &seen.spot);
-        let rivals = spot.and_then(|spot| index.keys.get(spot)).into_iter().flatten();
-        rivals.filter(|rival| *rival != key).for_each(|rival| self.wake(rival));
     }
 
     /// Counts the bindings by condition, for the metrics. Reasons of others than us are not told apart.

@@ -1,13 +1,14 @@
 //! What every pass works with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::bindings::{Bindings, Key};
+use super::bindings::{Bindings, Key, Spot};
+use super::confirm::Confirmed;
 use super::entitle::{Recount, Rooms, entitle};
 use super::events::Events;
 use super::gather;
@@ -89,6 +90,7 @@ pub struct Context {
     pub bindings: Arc<Bindings>,
     pub grants: Grants,
     pub rooms: Rooms,
+    pub confirmed: Confirmed,
     pub slots: Slots,
     pub teller: Teller,
     /// The instance that the controller runs on, where it is known.
@@ -123,6 +125,7 @@ impl Context {
             bindings,
             grants: Grants::default(),
             rooms: Rooms::default(),
+            confirmed: Confirmed::default(),
             own_instance,
             cloud,
             kubernetes,
@@ -152,8 +155,10 @@ impl Context {
         self.grants.covering(namespace).iter().any(full)
     }
 
-    /// Takes the instances of a Region into view whose bindings a grant covers, so that one listing shows them all.
+    /// Keeps in view exactly the instances of a Region whose bindings act with these credentials: one listing shows them
+    /// all, and on behalf of nobody who has lost the right AWS is asked anything.
     fn track_all(&self, credentials: &Credentials, connection: &Connection) {
+        let mut wanted = HashSet::new();
         for binding in self.bindings.in_region(&connection.place.region) {
             let (Ok(desired), Some(spot)) =
                 (gather::desired(&binding, &self.settings), self.bindings.spot(&binding))
@@ -162,11 +167,14 @@ impl Context {
             };
             let Ok(entitled) = entitle(self, &binding, &desired, &spot, Recount::Sparing) else { continue };
             let resolution = connection.catalogue.resolve(&desired.declared);
-            if entitled.credentials == *credentials
-                && entitled.rights.may_look(&desired.declared, &resolution)
-            {
-                connection.fleet.track(&spot.instance);
+            let may_look = || entitled.rights.may_look(&desired.declared, &resolution);
+            if entitled.credentials == *credentials && (gather::is_unfinished(&binding) || may_look()) {
+                wanted.insert(spot.instance);
             }
+        }
+        for instance in connection.fleet.track_only(wanted) {
+            // One that came in the meantime takes it into view again.
+            self.bindings.wake_at(&Spot { region: connection.place.region.clone(), instance });
         }
     }
 
@@ -176,18 +184,24 @@ impl Context {
         if self.bindings.want_profiles() {
             connection.catalogue.refresh(LISTING).await;
         }
+        let mut rights = self.grants.version();
         self.track_all(&credentials, &connection);
-        let Connection { place, fleet, catalogue } = connection;
+        let Connection { place, fleet, catalogue } = &connection;
         let view = format!("{}/{}", place.account, place.region);
         self.metrics.list_wanted(&view);
         let mut going = fleet::Going::default();
         loop {
             let began = Instant::now();
-            going = fleet::look_around(&fleet, &view, &self.metrics, self.settings.patience(), going).await;
+            let now = self.grants.version();
+            if std::mem::replace(&mut rights, now) != now {
+                self.track_all(&credentials, &connection);
+            }
+            going = fleet::look_around(fleet, &view, &self.metrics, self.settings.patience(), going).await;
             // After the listing, so that an association with a dead profile id is told by a later look at IAM.
             if self.bindings.want_profiles() && !fleet.is_idle() {
-                self.bindings.wake_concerned(&catalogue.refresh(LISTING).await);
+                catalogue.refresh(LISTING).await;
             }
+            self.bindings.wake_concerned(&catalogue.news());
             self.bindings.count(&self.metrics);
             let interval = self.interval(fleet.calls());
             self.metrics.resync(&view, interval);

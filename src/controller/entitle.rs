@@ -38,7 +38,8 @@ pub fn entitle(
     if covering.is_empty() {
         return Err(Lack::Namespace);
     }
-    let noted = if binding.metadata.deletion_timestamp.is_some() { noted(binding) } else { Vec::new() };
+    let mut noted = if binding.metadata.deletion_timestamp.is_some() { noted(binding) } else { Vec::new() };
+    noted.extend(gather::swapped_out(binding));
     let meant = |grant: &&Arc<Grant>| {
         grant.could_cover(&desired.declared) || noted.iter().any(|profile| grant.covers_profile(profile))
     };

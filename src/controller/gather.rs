@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::bindings::Spot;
+use super::bindings::{Key, Spot};
 use super::context::{Context, Settings};
 use super::entitle::{Entitled, Recount, entitle};
 use super::memory::Version;
@@ -47,6 +47,7 @@ pub fn desired(binding: &InstanceRoleBinding, settings: &Settings) -> Result<Des
         instance: InstanceId::parse(&spec.instance_id)?,
         declared,
         mode: if settings.dry_run { Mode::Observe } else { mode },
+        dry_run: settings.dry_run,
         adoption: spec.adoption_policy,
         when_stopped: spec.when_stopped,
         deletion: spec.deletion_policy.unwrap_or(settings.default_deletion_policy),
@@ -133,6 +134,9 @@ pub fn settles(history: &History, started: Timestamp, now: Timestamp) -> Option<
     (until > now).then_some((newest.at, until))
 }
 
+/// How long one stands in the way of others whose right to do so cannot be told.
+const DOUBT: SignedDuration = SignedDuration::from_secs(30);
+
 /// Another binding for the same instance that a grant covers, or may turn out to cover. Who was given nothing is no
 /// rival: it can neither squat on an instance nor hand it over.
 #[derive(Debug, Clone)]
@@ -144,11 +148,25 @@ pub struct Rival {
     pub authority: Authority,
 }
 
-/// The others for the same instance in the same account.
+/// The others for the same instance in the same account: those in deletion, and those that live, the oldest first, down to
+/// the first that a grant covers. Younger ones than that neither win nor take over.
 pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Connection) -> Vec<Rival> {
-    let uid = binding.uid();
-    let others = ctx.bindings.at(spot).into_iter().filter(|other| other.uid() != uid);
-    others.filter_map(|other| rival(ctx, other, spot, at)).collect()
+    let covered = |namespace: &str| !ctx.grants.covering(namespace).is_empty();
+    let mut rivals = Vec::new();
+    let mut first: Option<Timestamp> = None;
+    for other in ctx.bindings.others(spot, &Key::of(binding), covered) {
+        if !other.deleted && first.is_some_and(|first| other.created > first) {
+            continue;
+        }
+        let Some(rival) = ctx.bindings.get(&other.key).and_then(|object| rival(ctx, object, spot, at)) else {
+            continue;
+        };
+        if rival.authority.is_granted() && contender(&rival.object, &ctx.settings).is_some() {
+            first.get_or_insert(other.created);
+        }
+        rivals.push(rival);
+    }
+    rivals
 }
 
 fn rival(ctx: &Context, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Connection) -> Option<Rival> {
@@ -158,12 +176,16 @@ fn rival(ctx: &Context, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Conn
         return None;
     }
     let resolution = ctx.cloud.resolve(&entitled.credentials, &desired.declared);
-    let seen = at.fleet.observed(&spot.instance, Timestamp::now(), Timestamp::MIN).seen;
+    let now = Timestamp::now();
+    let seen = at.fleet.observed(&spot.instance, now, Timestamp::MIN).seen;
     let authority = entitled.rights.covers(&desired.declared, &resolution, seen.as_ref());
-    if matches!(authority, Authority::Refused { .. }) {
-        return None;
-    }
-    Some(Rival { object, desired, entitled, resolution, authority })
+    let counts = match authority {
+        Authority::Granted { .. } => true,
+        Authority::Refused { .. } => false,
+        // It is given the benefit of the doubt, but not for as long as its role or IAM may be away.
+        Authority::Open => !ctx.memory.blind_for(&object.uid().unwrap_or_default(), DOUBT, now),
+    };
+    counts.then_some(Rival { object, desired, entitled, resolution, authority })
 }
 
 /// Everything that one decision is made from.
@@ -197,11 +219,18 @@ impl Facts {
     }
 }
 
-/// How a binding stands among its rivals.
-pub fn standing(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settings) -> Standing {
+/// How a binding stands among its rivals; who has no right contends for nothing.
+pub fn standing(
+    binding: &InstanceRoleBinding,
+    authority: &Authority,
+    rivals: &[Rival],
+    settings: &Settings,
+) -> Standing {
     let mut contenders: Vec<Contender> =
         rivals.iter().filter_map(|rival| contender(&rival.object, settings)).collect();
-    contenders.extend(contender(binding, settings));
+    if !matches!(authority, Authority::Refused { .. }) {
+        contenders.extend(contender(binding, settings));
+    }
     conflict::standing(
         &binding.uid().unwrap_or_default(),
         &binding.namespace().unwrap_or_default(),
@@ -240,7 +269,9 @@ pub fn successor(
     rivals: &[Rival],
     at: &Connection,
 ) -> Option<Successor> {
-    if would_lose(binding, rivals, &ctx.settings) {
+    // Nobody is left an instance whose right to it cannot be told.
+    let rivals: Vec<Rival> = rivals.iter().filter(|rival| rival.authority.is_granted()).cloned().collect();
+    if would_lose(binding, &rivals, &ctx.settings) {
         return Some(Successor::Done);
     }
     let contenders: Vec<Contender> =
@@ -263,6 +294,8 @@ pub fn successor(
     };
     Some(match facts.decide(&at.place, now).step {
         Step::Converged => Successor::Done,
+        // Its profile it looks up itself.
+        Step::Look(evidence) if !evidence.profile => Successor::Unseen(evidence),
         Step::Write(_) | Step::Look(_) | Step::Wait | Step::Release(_) => Successor::Pending,
         Step::Refuse | Step::Hold => Successor::Refused,
     })
@@ -272,7 +305,19 @@ pub fn successor(
 fn would_lose(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settings) -> bool {
     let mut undeleted = binding.clone();
     undeleted.metadata.deletion_timestamp = None;
-    matches!(standing(&undeleted, rivals, settings), Standing::Loser { .. })
+    matches!(standing(&undeleted, &Authority::Open, rivals, settings), Standing::Loser { .. })
+}
+
+/// The profile that was taken off where status tells of a swap whose second half has not come.
+pub fn swapped_out(binding: &InstanceRoleBinding) -> Option<ProfileRef> {
+    let status = binding.status.as_ref()?;
+    let changes = status.changes.iter().filter_map(past_change).collect();
+    History { changes, ..History::default() }.swapped_out().cloned()
+}
+
+/// Whether there may be something to end that is not what is declared.
+pub fn is_unfinished(binding: &InstanceRoleBinding) -> bool {
+    binding.metadata.deletion_timestamp.is_some() || swapped_out(binding).is_some()
 }
 
 /// Whether our finalizer is on the object.

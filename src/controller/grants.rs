@@ -179,6 +179,17 @@ impl Grants {
         self.news.notify_one();
     }
 
+    /// Whether this is what is known of a grant.
+    pub fn knows(&self, object: &InstanceRoleGrant) -> bool {
+        let (grant, _) = read(object);
+        self.lock().grants.get(&object.name_any()) == grant.as_ref()
+    }
+
+    /// Whether this is what is known of a namespace.
+    pub fn knows_namespace(&self, namespace: &NamespaceMeta) -> bool {
+        self.lock().namespaces.get(&namespace.name_any()) == Some(&labels(namespace))
+    }
+
     fn has_listed(&self, what: impl Fn(&mut Listed)) {
         let before = self.are_known();
         if !before {

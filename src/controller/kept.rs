@@ -7,17 +7,19 @@ use std::borrow::Cow;
 
 use internment::ArcIntern;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::Resource;
 use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::api::InstanceRoleBinding;
+use super::bindings::Fares;
 use crate::api::binding::{
     AdoptionPolicy, Change, DeletionPolicy, InstanceProfile, InstanceRoleBindingSpec,
     InstanceRoleBindingStatus, Mode, NoProfile, ObservedAssociation, Operation, PlannedChange, ProfileOrNone,
     WhenStopped,
 };
+use crate::api::condition::ConditionType;
+use crate::api::{FINALIZER, InstanceRoleBinding};
 
 /// A text that many bindings share.
 type Word = ArcIntern<str>;
@@ -168,6 +170,18 @@ impl Kept {
     pub fn declares(&self) -> [Option<&str>; 3] {
         let Profile { name, arn, role_name, none: _ } = &self.spec.profile;
         [name, arn, role_name].map(|declared| declared.as_deref())
+    }
+
+    /// How it fares, as its rivals see it.
+    pub fn fares(&self) -> Fares {
+        let holds = [ConditionType::Authorized, ConditionType::Synced, ConditionType::Stalled].map(|type_| {
+            self.conditions().any(|(told, status, _)| told == type_.as_str() && status == "True")
+        });
+        Fares {
+            finalizer: self.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+            adopted: self.status.as_ref().is_some_and(|status| status.adopted == Some(true)),
+            conditions: holds,
+        }
     }
 
     /// Type, status and reason of each condition.

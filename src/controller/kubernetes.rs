@@ -1,17 +1,19 @@
-//! The writes to the API server: a finalizer, a status. Each carries the resourceVersion of the object that was
+//! The requests to the API server. Its writes are a finalizer and a status; each carries the resourceVersion of the object that was
 //! judged, so a newer object refuses them, and the pass begins anew.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::bindings::Key;
+use super::grants::NamespaceMeta;
 use crate::api::binding::InstanceRoleBindingStatus;
 use crate::api::condition::ConditionType;
-use crate::api::{FINALIZER, InstanceRoleBinding};
+use crate::api::{FINALIZER, InstanceRoleBinding, InstanceRoleGrant};
 use crate::telemetry::Metrics;
 
 /// The field manager of what we write. It never changes: fields belong to it.
@@ -67,7 +69,7 @@ impl Kubernetes {
         });
         let api = self.api(&key);
         let params = PatchParams::apply(MANAGER).force();
-        let written = self.request(api.patch_status(&key.name, &params, &Patch::Apply(&body))).await?;
+        let written = self.patch(api.patch_status(&key.name, &params, &Patch::Apply(&body))).await?;
         match strays(&written, status) {
             Value::Null => Ok(written),
             // Server-side apply cannot take away what another manager left: that needs a patch by position.
@@ -75,7 +77,7 @@ impl Kubernetes {
                 let patch: json_patch::Patch =
                     serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
                 let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-                self.request(api.patch_status(&key.name, &params, &Patch::<()>::Json(patch))).await
+                self.patch(api.patch_status(&key.name, &params, &Patch::<()>::Json(patch))).await
             }
         }
     }
@@ -101,29 +103,46 @@ impl Kubernetes {
         let key = Key::of(judged);
         let body = json!({"metadata": {"resourceVersion": judged.metadata.resource_version, "finalizers": finalizers}});
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        self.request(self.api(&key).patch(&key.name, &params, &Patch::Merge(&body))).await
+        self.patch(self.api(&key).patch(&key.name, &params, &Patch::Merge(&body))).await
     }
 
     fn api(&self, key: &Key) -> Api<InstanceRoleBinding> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 
-    async fn request(
+    /// A grant as the API server has it now.
+    pub async fn grant(&self, name: &str) -> Result<InstanceRoleGrant, Error> {
+        self.request("GET", Api::all(self.client.clone()).get(name)).await
+    }
+
+    /// A namespace's metadata as the API server has it now.
+    pub async fn namespace(&self, name: &str) -> Result<NamespaceMeta, Error> {
+        self.request("GET", Api::<Namespace>::all(self.client.clone()).get_metadata(name)).await
+    }
+
+    async fn patch(
         &self,
-        request: impl Future<Output = Result<InstanceRoleBinding, kube::Error>>,
+        patch: impl Future<Output = Result<InstanceRoleBinding, kube::Error>>,
     ) -> Result<InstanceRoleBinding, Error> {
+        let mut object = self.request("PATCH", patch).await?;
+        trim(&mut object);
+        Ok(object)
+    }
+
+    async fn request<T>(
+        &self,
+        method: &'static str,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
         let result = tokio::time::timeout(REQUEST, request).await;
         let status = match &result {
             Ok(Ok(_)) => Some(200),
             Ok(Err(kube::Error::Api(status))) => Some(status.code),
             Ok(Err(_)) | Err(_) => None,
         };
-        self.metrics.kubernetes_request("PATCH", status);
+        self.metrics.kubernetes_request(method, status);
         match result {
-            Ok(Ok(mut object)) => {
-                trim(&mut object);
-                Ok(object)
-            }
+            Ok(Ok(object)) => Ok(object),
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Err(Error::Conflict),
             Ok(Err(error)) => Err(Error::Refused(error)),
             Err(_) => Err(Error::Timeout),

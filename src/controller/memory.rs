@@ -28,7 +28,7 @@ struct Note {
     trouble: Option<Trouble>,
     poll: Option<Poll>,
     /// A look that failed, and until when it is not made again.
-    blind: Option<(TroubleKind, Timestamp)>,
+    blind: Option<Blind>,
     failed_looks: u32,
     /// What became of the newest change, until status tells it.
     outcome: Option<(Timestamp, Outcome)>,
@@ -43,6 +43,16 @@ pub enum Outcome {
     Completed(Option<String>),
     /// EC2 refused it.
     Withdrawn,
+}
+
+/// Looks that failed.
+#[derive(Debug)]
+struct Blind {
+    kind: TroubleKind,
+    /// When the first of them did.
+    since: Timestamp,
+    /// When to look again.
+    until: Timestamp,
 }
 
 #[derive(Debug)]
@@ -122,7 +132,8 @@ impl Memory {
         let note = notes.entry(uid.to_owned()).or_default();
         note.failed_looks = note.failed_looks.saturating_add(1);
         let until = now + apart(kind.hold_off(note.failed_looks), uid, note.failed_looks);
-        note.blind = Some((kind, until));
+        let since = note.blind.take().map_or(now, |blind| blind.since);
+        note.blind = Some(Blind { kind, since, until });
     }
 
     /// Looks succeed again.
@@ -134,7 +145,18 @@ impl Memory {
 
     /// Why a look is not made now, if one failed a moment ago.
     pub fn blind(&self, uid: &str, now: Timestamp) -> Option<TroubleKind> {
-        self.notes().get(uid)?.blind.as_ref().filter(|(_, until)| now < *until).map(|(kind, _)| kind.clone())
+        self.notes()
+            .get(uid)?
+            .blind
+            .as_ref()
+            .filter(|blind| now < blind.until)
+            .map(|blind| blind.kind.clone())
+    }
+
+    /// Whether all looks for so long have failed.
+    pub fn blind_for(&self, uid: &str, time: SignedDuration, now: Timestamp) -> bool {
+        let since = self.notes().get(uid).and_then(|note| Some(note.blind.as_ref()?.since));
+        since.is_some_and(|since| now.duration_since(since) >= time)
     }
 
     /// Notes what became of the change that was begun at `at`: should status not take it, a later pass tells it.

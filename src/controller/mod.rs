@@ -6,6 +6,7 @@
 
 mod act;
 mod bindings;
+mod confirm;
 mod context;
 mod entitle;
 mod events;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
+use super::confirm::confirm;
 use super::context::Context;
 use super::entitle::Recount;
 use super::kubernetes;
@@ -36,6 +37,7 @@ impl<'a> Permit<'a> {
         let intent = subject.status.changes.first().filter(|change| change.request_id.is_none());
         let recorded = intent.is_some_and(|change| change.operation == write.operation())
             && subject.status.previous.is_some();
+        confirm(ctx, &subject.key.namespace).await?;
         for _ in 0..ATTEMPTS {
             // The looks below take time, in which people edit.
             if ctx.bindings.get(&subject.key).is_none_or(|newest| is_newer(&newest, &subject.object)) {

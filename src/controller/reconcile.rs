@@ -36,6 +36,8 @@ const SHORTLY: Duration = Duration::from_secs(1);
 /// wait for their turn.
 const FINE: Duration = Duration::from_millis(250);
 const COARSE: Duration = Duration::from_secs(5);
+/// How soon to see again whether a rival's rights can be told.
+const IN_DOUBT: Duration = Duration::from_secs(5);
 /// How soon to look again after a newer object refused a write: its own event usually comes first.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
@@ -59,6 +61,8 @@ pub struct Subject {
     pub swapping: bool,
     /// What was last known of its rights.
     pub authority: Authority,
+    /// Whether a rival stands in its way whose rights cannot be told yet.
+    pub doubtful: bool,
     /// The request for a look that this pass answers.
     pub heard: Option<String>,
     /// Whether a look was asked for that was not made yet.
@@ -129,6 +133,7 @@ pub async fn reconcile(
         was_running: false,
         swapping: false,
         authority: Authority::Open,
+        doubtful: false,
         key,
         object,
         desired,
@@ -149,7 +154,7 @@ async fn unentitled(
 ) -> Result<Action, kubernetes::Error> {
     let key = Key::of(&**object);
     ctx.leave_queues(&key);
-    let alone = ctx.bindings.at(spot).len() <= 1;
+    let alone = ctx.bindings.count_at(spot) <= 1;
     for (_, connection) in ctx.cloud.connected_to(&spot.region) {
         connection.fleet.await_instance(&spot.instance, &object.uid().unwrap_or_default(), false);
         if alone {
@@ -253,7 +258,8 @@ async fn consider(
 fn permitted(subject: &Subject, evidence: Evidence) -> Evidence {
     let Subject { desired, connection, authority, .. } = subject;
     let resolution = connection.catalogue.resolve(&desired.declared);
-    let unclear = desired.needs_iam() && matches!(resolution, Resolution::NotAsked);
+    let unclear =
+        desired.needs_iam() && matches!(resolution, Resolution::NotAsked | Resolution::Unavailable(_));
     if unclear || matches!(authority, Authority::Refused { by_tag: false }) {
         Evidence { profile: evidence.profile, ..Evidence::default() }
     } else {
@@ -264,7 +270,9 @@ fn permitted(subject: &Subject, evidence: Evidence) -> Evidence {
 /// Whether a rival's claim is good decides who writes, so what it hangs on is looked at.
 async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
     for rival in gather::rivals(ctx, &subject.object, &subject.spot, &subject.connection) {
-        if rival.authority != Authority::Open {
+        let uid = rival.object.uid().unwrap_or_default();
+        let now = Timestamp::now();
+        if rival.authority != Authority::Open || ctx.memory.blind(&uid, now).is_some() {
             continue;
         }
         let connection = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
@@ -279,6 +287,7 @@ async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
         };
         if let Err(error) = looked {
             tracing::debug!(%error, rival = %Key::of(&*rival.object), "whether a grant covers a rival cannot be told");
+            ctx.memory.looked_in_vain(&uid, error.trouble(), now);
         }
     }
 }
@@ -310,24 +319,26 @@ pub fn judge_by(
         }
     };
     let resolution = connection.catalogue.resolve(&desired.declared);
-    if rights.may_look(&desired.declared, &resolution) || object.metadata.deletion_timestamp.is_some() {
-        fleet.track(&desired.instance);
-    }
     let rivals = gather::rivals(ctx, object, &subject.spot, connection);
     let history = gather::history(object, status, &resolution, &rivals);
+    if gather::is_unfinished(object) || rights.may_look(&desired.declared, &resolution) {
+        fleet.track(&desired.instance);
+    }
     if let Some((at, until)) = gather::settles(&history, ctx.started, now) {
         fleet.written_elsewhere(&desired.instance, at, until);
     }
     let leaving = gather::leaving(object, None)
         .map(|leaving| Leaving { successor: gather::successor(ctx, object, &rivals, connection), ..leaving });
+    // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
+    let observed = fleet.observed(&desired.instance, now, ctx.memory.opened(&subject.uid));
+    let authority = rights.covers(&desired.declared, &resolution, observed.seen.as_ref());
     let facts = Facts {
         desired: desired.clone(),
+        standing: gather::standing(object, &authority, &rivals, &ctx.settings),
         resolution,
         rights,
         history,
-        // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
-        observed: fleet.observed(&desired.instance, now, ctx.memory.opened(&subject.uid)),
-        standing: gather::standing(object, &rivals, &ctx.settings),
+        observed,
         trouble: ctx.memory.trouble(&subject.uid),
         leaving,
     };
@@ -338,7 +349,8 @@ pub fn judge_by(
         decision = trouble::unseen(&error.trouble()).with(decision.authority);
     }
     let Facts { observed, resolution, history, .. } = facts;
-    subject.swapping = history.swapped_out().is_some();
+    subject.doubtful = rivals.iter().any(|rival| rival.authority == Authority::Open);
+    subject.swapping = history.swapped_out().is_some() || decision.begins_swap();
     subject.was_running =
         matches!(observed.instance, Some(Instance::Present { state: InstanceState::Running, .. }));
     subject.authority = decision.authority.clone();
@@ -365,9 +377,11 @@ async fn finalize(ctx: &Context, subject: &mut Subject) -> Result<(), kubernetes
         return Ok(());
     }
     let has = gather::has_finalizer(object);
-    let idle = desired.mode == Mode::Observe || desired.deletion == DeletionPolicy::Retain;
+    // A swap is ended even if the binding is deleted in the middle of it.
+    let idle =
+        (desired.mode == Mode::Observe || desired.deletion == DeletionPolicy::Retain) && !subject.swapping;
     // Who may do nothing to the instance leaves nothing to undo.
-    let has_work = desired.deletion_has_work() && subject.authority.is_granted();
+    let has_work = (desired.deletion_has_work() || subject.swapping) && subject.authority.is_granted();
     let changed = match (has, has_work, idle) {
         (false, true, _) => ctx.kubernetes.add_finalizer(object).await?,
         (true, _, true) => ctx.kubernetes.remove_finalizer(object).await?,
@@ -461,6 +475,9 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
         return Action::requeue(ctx.memory.after_error(uid));
     }
     ctx.memory.went_well(uid);
+    if subject.doubtful {
+        return Action::requeue(IN_DOUBT);
+    }
     if done {
         ctx.memory.at_rest(uid);
     }
@@ -471,7 +488,7 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     let awaited = by_tag || !done && (parked || decision.reason.cadence() == Cadence::EachPass);
     connection.fleet.await_instance(&desired.instance, uid, awaited);
     if matches!(decision.authority, Authority::Refused { by_tag: false })
-        && ctx.bindings.at(&subject.spot).len() <= 1
+        && ctx.bindings.count_at(&subject.spot) <= 1
     {
         connection.fleet.untrack(&desired.instance);
     }

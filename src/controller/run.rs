@@ -106,6 +106,7 @@ pub async fn run(
     tokio::spawn(follow_namespaces(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone()));
     tokio::spawn(wake_touched(Arc::clone(&ctx)));
     tokio::spawn(wake_crowded(Arc::clone(&ctx)));
+    tokio::spawn(wake_contested(Arc::clone(&ctx)));
     tokio::spawn(wake_changed(changes, bindings));
     tokio::spawn(give_turns(Arc::clone(&ctx)));
     tokio::spawn(look_ahead(Arc::clone(&ctx)));
@@ -188,6 +189,11 @@ fn follow(ctx: &Arc<Context>, scope: &Scope, awaited: &Check, event: &watcher::R
                 match news {
                     News::Crowd(namespace) if ctx.is_crowded(&namespace) => ctx.grants.crowd(namespace),
                     News::Crowd(_) => {}
+                    // A stranger concerns nobody.
+                    News::Contested(namespace, spot) if !ctx.grants.covering(&namespace).is_empty() => {
+                        ctx.bindings.contest(spot)
+                    }
+                    News::Contested(..) => {}
                     News::Ended(Spot { region, instance }) => {
                         for (_, connection) in ctx.cloud.connected_to(&region) {
                             connection.fleet.untrack(&instance);
@@ -291,6 +297,16 @@ async fn wake_touched(ctx: Arc<Context>) {
     loop {
         let namespaces = ctx.grants.touched().await;
         ctx.bindings.wake_namespaces(&namespaces);
+        tokio::time::sleep(TOGETHER).await;
+    }
+}
+
+/// Wakes the bindings for an instance when one of them means something else to the others.
+async fn wake_contested(ctx: Arc<Context>) {
+    loop {
+        for spot in ctx.bindings.contested().await {
+            ctx.bindings.wake_within(&spot, |namespace| !ctx.grants.covering(namespace).is_empty());
+        }
         tokio::time::sleep(TOGETHER).await;
     }
 }

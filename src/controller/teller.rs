@@ -23,17 +23,24 @@ struct State {
     waiting: HashSet<Key>,
 }
 
-/// The right to write one status.
+/// The right to write one status. It ends with its holder, even in a panic.
 #[derive(Debug)]
-pub struct Turn(());
+pub struct Turn<'a>(&'a Teller);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.writing = state.writing.saturating_sub(1);
+    }
+}
 
 impl Teller {
     /// The right to write a status now; without it the binding waits, and is named by [`Self::done`] later.
-    pub fn ask(&self, key: &Key) -> Option<Turn> {
+    pub fn ask(&self, key: &Key) -> Option<Turn<'_>> {
         let mut state = self.state();
         if state.writing < AT_ONCE {
             state.writing += 1;
-            return Some(Turn(()));
+            return Some(Turn(self));
         }
         if state.waiting.insert(key.clone()) {
             state.queue.push_back(key.clone());
@@ -42,9 +49,9 @@ impl Teller {
     }
 
     /// A status was written, well or badly: who comes next.
-    pub fn done(&self, Turn(()): Turn) -> Option<Key> {
+    pub fn done(&self, turn: Turn<'_>) -> Option<Key> {
+        drop(turn);
         let mut state = self.state();
-        state.writing = state.writing.saturating_sub(1);
         let next = state.queue.pop_front()?;
         state.waiting.remove(&next);
         Some(next)
@@ -77,7 +84,7 @@ mod tests {
     #[test]
     fn so_many_at_a_time_then_one_for_one_each_named_once() {
         let teller = Teller::default();
-        let mut turns: Vec<Turn> = (0..AT_ONCE).map(|n| teller.ask(&key(n)).unwrap()).collect();
+        let mut turns: Vec<Turn<'_>> = (0..AT_ONCE).map(|n| teller.ask(&key(n)).unwrap()).collect();
         assert!(teller.ask(&key(100)).is_none() && teller.ask(&key(101)).is_none());
         assert!(teller.ask(&key(100)).is_none(), "who waits already waits once");
         let named: Vec<Option<Key>> = turns.drain(..3).map(|turn| teller.done(turn)).collect();
@@ -86,9 +93,17 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_whose_holder_is_gone_is_free_again() {
+        let teller = Teller::default();
+        for n in 0..=AT_ONCE {
+            assert!(teller.ask(&key(n)).is_some());
+        }
+    }
+
+    #[test]
     fn nobody_waits_for_ever_behind_one_that_has_nothing_to_tell_any_more() {
         let teller = Teller::default();
-        let turns: Vec<Turn> = (0..AT_ONCE).map(|n| teller.ask(&key(n)).unwrap()).collect();
+        let turns: Vec<Turn<'_>> = (0..AT_ONCE).map(|n| teller.ask(&key(n)).unwrap()).collect();
         let waits = |n: usize| teller.ask(&key(n)).is_none();
         assert!((100..120).all(waits) && teller.idle().is_empty());
         // Those named by these do not ask again.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Case, Decision, Reason};
+use super::{Case, Decision, Evidence, Reason};
 
 /// A binding that competes for an instance: it would write, and it is not being deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Successor {
     Done,
     /// It is about to write.
     Pending,
+    /// What it will do depends on what EC2 shows now.
+    Unseen(Evidence),
     /// It cannot write: suspended, or in need of a person.
     Refused,
 }

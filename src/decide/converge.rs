@@ -290,7 +290,10 @@ fn change(case: &Case<'_>, cause: Cause, write: impl FnOnce(Power) -> Result<Wri
         plan.push((Operation::AssociateIamInstanceProfile, cause));
     }
     let what = describe(&next);
-    let decision = if case.desired.mode == Mode::Observe {
+    let decision = if super::swap::is_owed(case, &next) {
+        let reason = super::trouble::under_way(&next);
+        Decision::new(Step::Write(next), reason, format!("{what}: the swap that was begun is ended"))
+    } else if case.desired.mode == Mode::Observe {
         Decision::refuse(
             Reason::ObserveOnly,
             format!(

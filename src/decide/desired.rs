@@ -59,12 +59,14 @@ pub struct Desired {
     pub deletion: DeletionPolicy,
     /// Whether changes are suspended.
     pub suspend: bool,
+    /// Whether the controller writes nothing, whoever asks for it.
+    pub dry_run: bool,
 }
 
 impl Desired {
     /// Whether this binding writes at all.
     pub fn writes(&self) -> bool {
-        self.mode == Mode::Enforce && !self.suspend
+        self.mode == Mode::Enforce && !self.suspend && !self.dry_run
     }
 
     /// Whether this is what was declared.

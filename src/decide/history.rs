@@ -84,6 +84,11 @@ impl History {
         self.half_way().filter(|c| c.then.is_some()).and_then(|c| c.from.profile())
     }
 
+    /// What was to be attached next, if the newest change was the first half of a swap.
+    pub fn swapped_in(&self) -> Option<&ProfileRef> {
+        self.half_way().and_then(|c| c.then.as_ref())
+    }
+
     /// What the newest change took off, if it was a detach.
     pub fn detached(&self) -> Option<&ProfileRef> {
         self.half_way().and_then(|c| c.from.profile())

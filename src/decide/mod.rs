@@ -34,6 +34,7 @@ pub mod observed;
 pub mod reason;
 mod release;
 pub mod rights;
+mod swap;
 #[cfg(test)]
 mod tests;
 pub mod trouble;
@@ -303,6 +304,11 @@ impl Decision {
         self
     }
 
+    /// Whether the step is the first half of a swap.
+    pub fn begins_swap(&self) -> bool {
+        matches!(&self.step, Step::Write(write) if write.then().is_some())
+    }
+
     fn planning(mut self, plan: Vec<(Operation, Cause)>) -> Self {
         self.plan = plan;
         self.in_sync = Some(false);
@@ -314,6 +320,7 @@ impl Decision {
 pub fn decide(case: &Case<'_>, now: Timestamp) -> Decision {
     if let Some(leaving) = case.leaving
         && let Some(farewell) = release::without_asking(case.desired, leaving)
+        && !swap::is_in_debt(case, leaving)
     {
         return farewell;
     }
@@ -342,7 +349,7 @@ fn live(case: &Case<'_>, now: Timestamp) -> Decision {
         }
         Err(decision) => (decision.authority.clone(), decision),
     };
-    rights::gate(case, trouble::rescue(case, decision, now)).with(authority)
+    rights::gate(case, swap::rescue(case, decision, now)).with(authority)
 }
 
 /// A controller with another Region or account knows nothing of the instance and concludes nothing.

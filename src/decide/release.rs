@@ -5,6 +5,7 @@
 //! | any, without a grant now | any | Release, and say that it was left |
 //! | any | a successor is about to take over (≤ 2 min) | Wait |
 //! | Retain, or the binding never writes | any | Release |
+//! | any | none, between the halves of a swap that must be ended | Associate |
 //! | Detach | carries `desired` or the newest `to` | Disassociate |
 //! | Detach | carries anything else | Release, and say that it was left |
 //! | Restore | carries what this binding put there | Replace by / detach, then attach / detach to `previous` |
@@ -18,7 +19,7 @@ use super::trouble::{brought, under_way};
 use super::{
     Association, Authority, Carried, Case, Cause, Claim, Decision, Desired, Evidence, Farewell, Grade,
     HAND_OVER, Instance, InstanceState, Leaving, PROPAGATION, ProfileRef, Reason, Rows, Step, Successor,
-    TroubleKind, Write,
+    TroubleKind, Write, swap,
 };
 use crate::api::binding::{DeletionPolicy, Operation};
 
@@ -79,7 +80,10 @@ fn by_policy(case: &Case<'_>, leaving: &Leaving, now: Timestamp) -> Decision {
                 "another binding takes over the instance; waiting until it has",
             );
         }
-        Some(Successor::Pending | Successor::Refused) | None => {}
+        Some(Successor::Unseen(evidence)) if now.duration_since(leaving.since) < HAND_OVER => {
+            return Decision::look(evidence);
+        }
+        Some(Successor::Pending | Successor::Unseen(_) | Successor::Refused) | None => {}
     }
     let look = Decision::look(Evidence {
         associations: true,
@@ -90,7 +94,20 @@ fn by_policy(case: &Case<'_>, leaving: &Leaving, now: Timestamp) -> Decision {
     if view.grade == Grade::Listing {
         return look;
     }
+    if swap::is_in_debt(case, leaving)
+        && let Some(profile) = swap::owed(case, now)
+    {
+        match &view.rows {
+            Rows::Bare => return change(case, |_| Write::Associate { profile: profile.clone() }),
+            Rows::Leaving(_) => return settling(),
+            Rows::Unclear => return unclear(),
+            // Somebody has ended it.
+            Rows::One(_) | Rows::Replacing { .. } => {}
+        }
+    }
     match case.desired.deletion {
+        // Only the debt was left to do.
+        _ if !case.desired.writes() => farewell(Farewell::Done, "the instance keeps what it carries"),
         DeletionPolicy::Detach => detach(case, &view.rows, view.grade),
         DeletionPolicy::Restore => restore(case, &view.rows, view.grade, now),
         DeletionPolicy::Retain => farewell(Farewell::Done, "the instance keeps what it carries"),

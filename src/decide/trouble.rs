@@ -4,10 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    Authority, Carried, Case, Cause, Claim, Decision, Evidence, PROPAGATION, ProfileRef, Reason, Rows,
-    Standing, Step, Write,
-};
+use super::{Case, Decision, PROPAGATION, ProfileRef, Reason, Step, Write, swap};
 
 /// What failed, sorted by what to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +69,7 @@ pub(super) fn temper(case: &Case<'_>, decision: Decision, now: Timestamp) -> Dec
     if !concerns(&trouble.kind, write) {
         return decision;
     }
-    if let Some(back) = put_back(case, write, trouble, now) {
+    if let Some(back) = swap::put_back(case, write, trouble, now) {
         return back.planning(decision.plan);
     }
     // The same Replace would answer the same, so it is not repeated: what a person is told to do calls for another write.
@@ -108,9 +105,9 @@ pub(super) fn brought(write: &Write) -> Option<&ProfileRef> {
     }
 }
 
-fn told(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -> Decision {
+pub(super) fn told(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -> Decision {
     let profile = brought(write).map_or("none", ProfileRef::as_str);
-    let stranded = stranded(case, write);
+    let stranded = swap::stranded(case, write);
     match &trouble.kind {
         TroubleKind::ProfileInvalid if known_to_iam(case, write) => Decision::wait(
             Reason::ProfileNotPropagated,
@@ -167,101 +164,6 @@ pub(super) fn under_way(write: &Write) -> Reason {
 
 fn known_to_iam(case: &Case<'_>, write: &Write) -> bool {
     matches!(case.resolution, super::Resolution::Found(t) if t.id.is_some() && brought(write) == Some(&t.profile))
-}
-
-/// Whether the instance stands between the two halves of a swap.
-fn mid_swap(case: &Case<'_>, write: &Write) -> bool {
-    let bare = case.observed.view.as_ref().is_some_and(|v| v.rows == Rows::Bare);
-    matches!(write, Write::Associate { .. }) && bare && case.history.swapped_out().is_some()
-}
-
-fn stranded(case: &Case<'_>, write: &Write) -> &'static str {
-    if mid_swap(case, write) { "; the instance has no profile now" } else { "" }
-}
-
-/// Between the halves of a swap, a new profile that is refused for good gives way to the one that was taken off:
-/// an instance is not left without a profile because the new one cannot be attached.
-fn put_back(case: &Case<'_>, write: &Write, trouble: &Trouble, now: Timestamp) -> Option<Decision> {
-    if case.leaving.is_some() || !mid_swap(case, write) {
-        return None;
-    }
-    let for_good = match trouble.kind {
-        TroubleKind::Denied(_) => true,
-        TroubleKind::ProfileInvalid => now.duration_since(trouble.since) >= PROPAGATION,
-        _ => false,
-    };
-    let before = case
-        .history
-        .swapped_out()
-        .filter(|before| Carried::Profile((*before).clone()) != write.to() && may_return(case, before))?;
-    if !for_good {
-        return None;
-    }
-    let Some(instance) = &case.observed.instance else {
-        return Some(Decision::look(Evidence { instance: true, ..Evidence::default() }));
-    };
-    // They take turns. An even number of failures: putting back was the last one, so that is told, and after the
-    // hold-off the declared one is tried again; it may be allowed by then.
-    if trouble.count.is_multiple_of(2) {
-        return None;
-    }
-    super::converge::writable(case, instance).err().or_else(|| {
-        Some(Decision::new(
-            Step::Write(Write::Associate { profile: before.clone() }),
-            Reason::Associating,
-            format!(
-                "{} was refused, so {before} is put back: {}",
-                write.to().as_str(),
-                told(case, write, trouble, now).message
-            ),
-        ))
-    })
-}
-
-/// Whether a grant covers bringing a profile back. Where that cannot be told yet, the look that the write needs tells.
-fn may_return(case: &Case<'_>, profile: &ProfileRef) -> bool {
-    let seen = case.observed.instance.as_ref().or(case.observed.seen.as_ref());
-    let claim = Claim::Attach(profile);
-    let protected = seen.is_some_and(|instance| case.rights.protection(claim, instance).is_some());
-    !protected && !matches!(case.rights.authority(claim, seen), Authority::Refused { .. })
-}
-
-/// The same where IAM says between the halves that the declared profile is gone or holds no role: there is no write
-/// that could fail, but the instance stands without a profile all the same.
-pub(super) fn rescue(case: &Case<'_>, decision: Decision, now: Timestamp) -> Decision {
-    let bare = case.observed.view.as_ref().is_some_and(|v| v.rows == Rows::Bare);
-    let unfit = matches!(
-        decision.reason,
-        Reason::ProfileNotFound | Reason::ProfileWithoutRole | Reason::RoleAmbiguous | Reason::NotAuthorized
-    );
-    let (Some(before), Step::Refuse, true) = (case.history.swapped_out(), &decision.step, bare && unfit)
-    else {
-        return decision;
-    };
-    let unknown = decision.reason == Reason::NotAuthorized && !may_return(case, before);
-    // Who has no right to what is declared was not asked yet whether the instance is another binding's or elsewhere.
-    let elsewhere = *case.standing != Standing::Winner || super::moved(case).is_some();
-    if case.leaving.is_some() || case.resolution.is_found_as(before) || unknown || elsewhere {
-        return decision;
-    }
-    let may_return = may_return(case, before);
-    let held_off = case.trouble.is_some_and(|t| now < t.retry_at);
-    let Some(instance) = &case.observed.instance else {
-        return Decision::look(Evidence { instance: true, ..Evidence::default() });
-    };
-    if held_off || !may_return || super::converge::writable(case, instance).is_err() {
-        return Decision {
-            message: format!("{}; the instance has no profile now", decision.message),
-            ..decision
-        };
-    }
-    let write = Write::Associate { profile: before.clone() };
-    let plan = vec![(write.operation(), Cause::Declared)];
-    if !case.desired.writes() {
-        return decision.planning(plan);
-    }
-    let message = format!("{before} is put back, since {}", decision.message);
-    Decision::new(Step::Write(write), Reason::Associating, message).planning(plan)
 }
 
 /// What to say when something could not be looked at.

@@ -51,6 +51,11 @@ impl Differing {
         self.roles.extend(profile.role.as_ref().map(ToString::to_string));
     }
 
+    fn add(&mut self, other: Self) {
+        self.profiles.extend(other.profiles);
+        self.roles.extend(other.roles);
+    }
+
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         self.profiles.is_empty()
@@ -72,6 +77,7 @@ struct Known {
     listed: Option<Instant>,
     denied: bool,
     version: u64,
+    news: Differing,
 }
 
 /// The instance profiles of one account.
@@ -182,15 +188,15 @@ impl Catalogue {
         }
     }
 
-    /// Makes the shared listing if the last one is older than `age`, and tells what differs from before.
-    pub async fn refresh(&self, age: Duration) -> Differing {
+    /// Makes the shared listing if the last one is older than `age`; [`Self::news`] tells what differs from before.
+    pub async fn refresh(&self, age: Duration) {
         let due = |known: &Known| known.listed.is_none_or(|at| at.elapsed() >= age);
         if !due(&self.known()) {
-            return Differing::default();
+            return;
         }
         let _one_at_a_time = self.listing.lock().await;
         if !due(&self.known()) {
-            return Differing::default();
+            return;
         }
         let result = self.list().await;
         let mut known = self.known();
@@ -199,7 +205,8 @@ impl Catalogue {
         match result {
             Ok((profiles, began)) => {
                 known.denied = false;
-                known.replace(profiles, began)
+                let differing = known.replace(profiles, began);
+                known.news.add(differing);
             }
             Err(error) => {
                 if error.meaning() == Meaning::Denied && !known.denied {
@@ -208,7 +215,6 @@ impl Catalogue {
                 } else {
                     tracing::debug!(%error, "instance profiles cannot be listed now");
                 }
-                Differing::default()
             }
         }
     }
@@ -267,6 +273,11 @@ impl Catalogue {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What listings have told since this was last asked that is not as before, whoever had them made.
+    pub fn news(&self) -> Differing {
+        std::mem::take(&mut self.known().news)
     }
 
     /// Another number whenever something was learned.

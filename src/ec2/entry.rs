@@ -38,7 +38,8 @@ pub(super) struct LastWrite {
 }
 
 impl Entry {
-    /// What is known now. A look at the instance from before `since` is none to write by.
+    /// What is known now. A look at the instance from before `since` is none to write or to tell by: it was made on behalf
+    /// of somebody else.
     pub(super) fn observed(&self, now: Timestamp, since: Timestamp) -> Observed {
         let mut view = self.view.clone();
         if let (Some(view), Some(write)) = (&mut view, &self.write)
@@ -48,9 +49,10 @@ impl Entry {
             // Settled by now, but not looked at since: worth no more than a listing.
             view.grade = Grade::Listing;
         }
-        let fresh = |at: &Timestamp| now.duration_since(*at) <= FRESH && *at >= since;
-        let instance = self.instance.as_ref().filter(|(_, at)| fresh(at)).map(|(i, _)| i.clone());
-        let seen = self.instance.as_ref().map(|(instance, _)| instance.clone());
+        let seen = self.instance.as_ref().filter(|(_, at)| *at >= since);
+        let fresh = |at: &Timestamp| now.duration_since(*at) <= FRESH;
+        let instance = seen.filter(|(_, at)| fresh(at)).map(|(instance, _)| instance.clone());
+        let seen = seen.map(|(instance, _)| instance.clone());
         Observed { view, instance, seen }
     }
 
@@ -334,7 +336,8 @@ mod tests {
         assert_eq!(entry.observed(at(5), at(0)).instance, Some(running.clone()));
         assert_eq!(entry.observed(at(6), at(0)).instance, None);
         let later = entry.observed(at(5), at(1));
-        assert_eq!((later.instance, later.seen), (None, Some(running)), "from before it was asked for");
+        assert_eq!((later.instance, later.seen), (None, None), "it was looked at for somebody else");
+        assert_eq!(entry.observed(at(60), at(0)).seen, Some(running), "to tell by, not to write by");
     }
 
     #[test]

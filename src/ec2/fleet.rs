@@ -107,6 +107,15 @@ impl Fleet {
         }
     }
 
+    /// Keeps these instances in view and no others; those that were until now.
+    pub fn track_only(&self, wanted: HashSet<InstanceId>) -> Vec<InstanceId> {
+        let others: Vec<InstanceId> =
+            self.entries().keys().filter(|id| !wanted.contains(*id)).cloned().collect();
+        others.iter().for_each(|id| self.untrack(id));
+        wanted.iter().for_each(|id| self.track(id));
+        others
+    }
+
     /// How many calls the last pass made.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)

@@ -44,6 +44,7 @@ fn desired() -> Desired {
         when_stopped: WhenStopped::DetachThenAttach,
         deletion: DeletionPolicy::Detach,
         suspend: false,
+        dry_run: false,
     }
 }
 

@@ -108,6 +108,7 @@ fn story(declared: Declared, resolution: Resolution) -> Story {
             when_stopped: WhenStopped::DetachThenAttach,
             deletion: DeletionPolicy::Detach,
             suspend: false,
+            dry_run: false,
         },
         resolution,
         place: here(),

@@ -672,3 +672,56 @@ fn another_region_is_told_of_only_to_who_has_a_grant_and_nothing_is_concluded_th
         ),
     ]);
 }
+
+#[test]
+fn a_swap_is_ended_where_no_grant_lets_the_instance_be_without_a_profile() {
+    let allowed = || want(APP).stopped().after_swapping_out(OLD);
+    let owing = || allowed().under(Law::of([never_none(by_id(&[&team(APP), &team(OLD)]))]));
+    let retained = || allowed().on_deletion(DeletionPolicy::Retain);
+    let denied = TroubleKind::Denied("iam:PassRole is denied".into());
+    let refused = |story: Story| story.after_failing(denied.clone(), 1, seconds(0));
+    tell([
+        ("suspended in between", owing().suspended(), associate(APP)),
+        ("set to observe in between", owing().observing(), associate(APP)),
+        ("where it may have none, the spec is heeded", allowed().suspended(), hold()),
+        ("… likewise", allowed().observing(), refuse(Reason::ObserveOnly)),
+        ("no swap, nothing owed", owing().suspended().but(|s| s.history.changes.clear()), hold()),
+        (
+            "a dry run writes nothing",
+            owing().observing().but(|s| s.desired.dry_run = true),
+            refuse(Reason::ObserveOnly),
+        ),
+        ("suspended, and the new one is refused for good", refused(owing().suspended()), associate(OLD)),
+        ("deleted in between", owing().deleted(), associate(APP)),
+        (
+            "deleted, and the new one is refused for good: the former one",
+            refused(owing().deleted()).held_off_long_enough(),
+            associate(OLD),
+        ),
+        ("deleted while suspended", owing().suspended().deleted(), associate(APP)),
+        ("deleted by force", owing().deleted().by_force(), released(Farewell::Forced)),
+        ("deleted where it may have none", allowed().deleted(), released(Farewell::Done)),
+        ("Retain keeps a profile there, whatever the grant", retained().deleted(), associate(APP)),
+        (
+            "… but not where somebody saw to it",
+            retained().carrying(OTHER).deleted(),
+            released(Farewell::Done),
+        ),
+        ("… nor while suspended", retained().suspended().deleted(), released(Farewell::Done)),
+        ("deleted without a grant", owing().under(Law::none()).deleted(), left()),
+    ]);
+}
+
+#[test]
+fn who_has_lost_the_right_to_the_new_profile_gets_the_former_one_back_once_it_is_seen() {
+    let lost = || want(APP).stopped().after_swapping_out(OLD).under(Law::of([by_id(&[&team(OLD)])]));
+    let unseen = Evidence { associations: true, instance: true, profile: false };
+    let rights = Rights { grants: vec![grant("old", by_id(&[&team(OLD)]))], ..Rights::default() };
+    let decide = |story: Story| story.decide_by(&rights);
+    assert_eq!(decide(lost()).step, Step::Write(Write::Associate { profile: by_arn(OLD) }));
+    assert_eq!(decide(lost().not_looked_at()).step, Step::Look(unseen));
+    for story in [lost().losing_to(None), lost().but(|s| s.history.changes.clear()), lost().carrying(OTHER)] {
+        let decision = decide(story);
+        assert_eq!((decision.step, decision.reason), (Step::Refuse, Reason::NotAuthorized));
+    }
+}

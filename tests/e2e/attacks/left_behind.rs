@@ -122,3 +122,62 @@ fn deleted_without_ever_having_had_a_right() -> Result<()> {
     assert_eq!(s.questions_about(&i)?, []);
     Ok(())
 }
+
+#[test]
+fn a_swap_is_ended_whatever_is_edited_in_the_middle_where_no_instance_may_be_bare() -> Result<()> {
+    let s = stranger("debt")?;
+    let app = s.sandbox().profile("debt-app")?;
+    let old = s.sandbox().profile("debt-old")?;
+    let rule = with(allowing(&["debt-app", "debt-old"]), "allowNone", json!(false));
+    s.grant("own", &rule)?;
+    let declared = |i: &str| json!({"instanceId": i, "instanceProfile": {"name": "debt-app"}});
+    for (name, member, value) in
+        [("suspended", "suspend", json!(true)), ("observing", "mode", json!("Observe"))]
+    {
+        let i = s.sandbox().instance("stopped", Some("debt-old"))?;
+        // The dry run passes; then the second half waits for its turn.
+        let throttle =
+            json!({"action": ASSOCIATE, "instance": i, "skip": 1, "count": null, "effect": "throttle"});
+        let fault = s.sandbox().fault(&throttle)?;
+        s.apply(name, &declared(&i))?;
+        s.carries(&i, None)?;
+        s.apply(name, &with(declared(&i), member, value))?;
+        s.sandbox().delete(&format!("faults?id={fault}"))?;
+        s.carries(&i, Some(&app))?;
+    }
+    let i = s.sandbox().instance("stopped", Some("debt-old"))?;
+    let throttle =
+        json!({"action": ASSOCIATE, "instance": i, "skip": 1, "count": null, "effect": "throttle"});
+    let fault = s.sandbox().fault(&throttle)?;
+    s.apply("web", &declared(&i))?;
+    s.carries(&i, None)?;
+    // The right to what was to come is taken away: what was there before comes back.
+    s.grant("own", &with(allowing(&["debt-old"]), "allowNone", json!(false)))?;
+    s.sandbox().delete(&format!("faults?id={fault}"))?;
+    s.carries(&i, Some(&old))?;
+    Ok(())
+}
+
+#[test]
+fn a_deletion_in_the_middle_of_a_swap_does_not_leave_the_instance_bare_where_it_may_not_be() -> Result<()> {
+    let s = stranger("debt-gone")?;
+    let app = s.sandbox().profile("debt-gone-app")?;
+    s.sandbox().profile("debt-gone-old")?;
+    let never_bare = with(allowing(&["debt-gone-app", "debt-gone-old"]), "allowNone", json!(false));
+    s.grant("own", &never_bare)?;
+    for (name, policy) in [("detach", "Detach"), ("retain", "Retain")] {
+        let i = s.sandbox().instance("stopped", Some("debt-gone-old"))?;
+        let throttle =
+            json!({"action": ASSOCIATE, "instance": i, "skip": 1, "count": null, "effect": "throttle"});
+        let fault = s.sandbox().fault(&throttle)?;
+        let spec =
+            json!({"instanceId": i, "instanceProfile": {"name": "debt-gone-app"}, "deletionPolicy": policy});
+        s.apply(name, &spec)?;
+        s.carries(&i, None)?;
+        s.delete(name)?;
+        s.sandbox().delete(&format!("faults?id={fault}"))?;
+        s.vanishes(name)?;
+        s.carries(&i, Some(&app))?;
+    }
+    Ok(())
+}
