@@ -83,3 +83,28 @@ fn chart_and_kustomize_make_the_same_objects() -> Result<()> {
     }
     Ok(())
 }
+
+/// As `kubectl apply -k` would have them stored; the Deployment of `default` is there already, applied as it is.
+#[test]
+fn every_overlay_is_taken_by_the_api_server() -> Result<()> {
+    let plane = World::shared()?.control_plane();
+    plane.api().apply(
+        "/api/v1/namespaces/team-a",
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}),
+    )?;
+    for overlay in ["default", "namespaced", "observe-only", "ha", "admission", "only-gitops-in-production"] {
+        let folder = repository().join("deploy/kustomize").join(overlay);
+        let folder = folder.to_str().context("a path that is no text")?;
+        let output = plane.kubectl(&[
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "-k",
+            folder,
+        ])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() && said.is_empty(), "{overlay}: {said}");
+    }
+    Ok(())
+}

@@ -1,6 +1,8 @@
 //! The chart on a real API server: installed, upgraded, removed; and the controller at work with nothing but what the
 //! chart gave it. There is no kubelet here: the program is started as the pod would start it, as the chart's account.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +12,8 @@ use serde_json::{Value, json};
 use world::{ControlPlane, Controller, ControllerCommand, Sandbox, Scratch, eventually_ok, repository};
 
 use super::{
-    COMING, NAMESPACE, RELEASE, arguments, chart, ci, helm, name_of, run, template, values_files, with_values,
+    COMING, NAMESPACE, RELEASE, arguments, chart, ci, helm, name_of, one, run, template, values_files,
+    with_values,
 };
 use crate::stage::{condition, is_held, reason};
 
@@ -229,5 +232,64 @@ fn observing_only_it_tells_what_it_would_do_and_may_do_nothing() -> Result<()> {
     assert!(running.sandbox.writes_to(&running.instance)?.is_empty());
     running.was_never_refused()?;
     assert!(!running.may("patch", BINDINGS, "team-a")?);
+    Ok(())
+}
+
+/// The agent of EKS Pod Identity, as far as the SDK asks it: a pod's own credentials over HTTP. It ends with the test.
+fn pod_identity_agent(access_key: &str) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = format!("http://{}/v1/credentials", listener.local_addr()?);
+    let body = json!({"AccessKeyId": access_key, "SecretAccessKey": "secret-of-a-stand-in", "Token": "token",
+        "Expiration": "2099-01-01T00:00:00Z"})
+    .to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream?;
+            stream.read(&mut [0; 4096])?; // one small request; what it asks for is always the same
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )?;
+        }
+        std::io::Result::Ok(())
+    });
+    Ok(address)
+}
+
+/// `aws.assumeRoleArn` with EKS Pod Identity: the SDK reads the file that the chart makes, and acts as the role.
+#[test]
+fn with_a_role_to_take_on_it_acts_as_that_role() -> Result<()> {
+    let plane = cluster()?;
+    let sandbox = Sandbox::start()?;
+    let user = sandbox.aws_env();
+    let made = sandbox.post("roles", &json!({"name": "taken-on"}))?;
+    let role = made["roles"][0]["arn"].as_str().context("no role")?.to_owned();
+    let logs = Scratch::new("assumed")?;
+    let values = logs.join("values.yaml");
+    std::fs::write(&values, json!({"aws": {"region": "eu-west-1", "assumeRoleArn": role}}).to_string())?;
+    install(&plane, &values)?;
+    sandbox.profile("web")?;
+    let instance = sandbox.instance("running", None)?;
+    grant_and_bind(&plane, &instance)?;
+
+    let objects = template(&with_values(&values))?;
+    let config = one(&objects, "ConfigMap", "instance-role-controller-aws")?["data"]["config"].clone();
+    let file = logs.join("config");
+    std::fs::write(&file, config.as_str().context("no config")?)?;
+    let _controller = ControllerCommand::new(&plane.kubeconfig_for(NAMESPACE, RELEASE)?, &user)
+        .env("AWS_CONFIG_FILE", &file.to_string_lossy())
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &pod_identity_agent(user.access_key())?)
+        .env("AWS_ACCESS_KEY_ID", "")
+        .env("AWS_SECRET_ACCESS_KEY", "")
+        .start(logs.path(), "controller")?;
+    eventually_ok("web-1 is attached", Duration::from_secs(60), || {
+        let binding = plane.api().get(BINDING)?;
+        ensure!(reason(&binding) == "Associated", "{:#}", binding["status"]);
+        Ok(())
+    })?;
+    let writes = sandbox.writes_in_any_role_to(&instance)?;
+    ensure!(!writes.is_empty(), "nothing was written");
+    ensure!(writes.iter().all(|call| call.identity.contains("assumed-role/taken-on/")), "{writes:#?}");
     Ok(())
 }
