@@ -1,7 +1,7 @@
 //! The chart on a real API server: installed, upgraded, removed; and the controller at work with nothing but what the
 //! chart gave it. There is no kubelet here: the program is started as the pod would start it, as the chart's account.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
@@ -245,7 +245,12 @@ fn pod_identity_agent(access_key: &str) -> Result<String> {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream?;
-            stream.read(&mut [0; 4096])?; // one small request; what it asks for is always the same
+            // To the end of the request's head; what it asks for is always the same.
+            for line in BufReader::new(&stream).lines() {
+                if line?.is_empty() {
+                    break;
+                }
+            }
             write!(
                 stream,
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
