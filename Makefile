@@ -49,14 +49,24 @@ control-plane: need-go ## Build etcd, kube-apiserver and kubectl (4 minutes, onc
 venv: need-python ## Install the aws CLI, boto3, moto and pytest under target/
 	@hack/venv.sh $(VENV) $(REQUIREMENTS)
 
+.PHONY: tools
+tools: need-go ## Build helm, promtool and the judge of health (3 minutes, once)
+	@hack/go-tools.sh $(TOOLS)
+
 .PHONY: crds
 crds: build ## Write crds/ anew from src/api
 	@$(CONTROLLER) crds --output-dir crds
+	@hack/chart-files.sh
+
+.PHONY: chart
+chart: tools ## Bring what the chart copies from elsewhere up to date, and lint it
+	@hack/chart-files.sh
+	@$(TOOLS)/bin/helm lint --strict deploy/helm/instance-role-controller
 
 # --- checking
 
 .PHONY: test
-test: need-rust need-go need-python control-plane venv lint supply-chain crds-check cargo-test sandbox-facts ## Everything that must be green
+test: need-rust need-go need-python control-plane tools venv lint supply-chain crds-check rules-test cargo-test sandbox-facts ## Everything that must be green
 
 .PHONY: fmt
 fmt: need-rust ## Format all Rust files
@@ -94,9 +104,16 @@ crds-check: build
 	diff --recursive --unified --exclude=kustomization.yaml crds "$$fresh" || \
 	  { printf 'crds/ differs from src/api: `make crds` writes it anew\n' >&2; exit 1; }
 
+.PHONY: rules-test
+rules-test: tools ## Prometheus' own unit tests of the shipped alerts
+	@printf '\n== alerts\n'
+	@$(TOOLS)/bin/promtool check rules --lint=all deploy/monitoring/prometheus-rules.yaml
+	@$(TOOLS)/bin/promtool test rules tests/monitoring/*.test.yaml
+
 .PHONY: cargo-test
-cargo-test: build control-plane venv
+cargo-test: build control-plane tools venv
 	@printf '\n== unit, property and end-to-end tests\n'
+	@rm -rf $(TARGET)/seen
 	@cargo test --workspace --no-fail-fast -- $(T)
 
 .PHONY: unit
@@ -110,8 +127,13 @@ model: need-rust ## The model check alone, small; DEPTH=2 and more for bigger on
 	@cargo test --workspace --lib -- --nocapture --test-threads 1 controller::model
 
 .PHONY: e2e
-e2e: build control-plane venv ## Only the tests against a real API server; T=WORD chooses by name
+e2e: build control-plane tools venv ## Only the tests against a real API server; T=WORD chooses by name
+	@rm -rf $(TARGET)/seen
 	@cargo test --workspace --no-fail-fast --test '*' -- $(T)
+
+.PHONY: health-test
+health-test: build tools ## Only what kstatus, Flux and Argo CD say of bindings in every state
+	@cargo test --package instance-role-controller --test health
 
 .PHONY: sandbox-facts
 sandbox-facts: build venv ## The EC2 sandbox against what AWS was seen to do

@@ -143,3 +143,21 @@ fn a_detach_that_is_denied_while_the_first_half_was_allowed() -> Result<()> {
     assert_eq!(s.sandbox().profile_of(&i)?, Some(app));
     Ok(())
 }
+
+#[test]
+fn credentials_that_are_not_accepted() -> Result<()> {
+    let world = quick_world()?;
+    let s = world.scenario("credentials")?;
+    s.sandbox().profile("app")?;
+    let i = s.sandbox().instance("running", None)?;
+    let fault = s.sandbox().fault(&json!({"action": ASSOCIATE, "instance": i, "count": null, "effect":
+        {"error": {"code": "AuthFailure", "status": 401, "message": "AWS was not able to validate the provided access credentials"}}}))?;
+    s.bind("web", &i, &json!({"name": "app"}))?;
+    let refused = s.reaches("web", "CredentialsUnavailable")?;
+    assert_eq!((truth(&refused, "Ready"), truth(&refused, "Stalled")), ("False", "True"));
+    s.sandbox().delete(&format!("faults?id={fault}"))?;
+    s.ask("web")?;
+    s.reaches("web", "Associated")?;
+    assert_eq!(s.changes(&i)?, [ASSOCIATE]);
+    Ok(())
+}

@@ -295,7 +295,7 @@ fn a_shard_has_a_lease_of_its_own() -> Result<()> {
     let name = name.context("no Lease is named")?;
     assert!(name.starts_with("instance-role-controller-"), "{said}");
     // As docs/scaling.md says: its name is added to the Role.
-    let role = "/apis/rbac.authorization.k8s.io/v1/namespaces/instance-role-system/roles/instance-role-controller-lease";
+    let role = "/apis/rbac.authorization.k8s.io/v1/namespaces/instance-role-system/roles/instance-role-controller-leader-election";
     let mut rules = world.control_plane().api().get(role)?["rules"].take();
     for rule in rules.as_array_mut().into_iter().flatten() {
         if let Some(names) = rule["resourceNames"].as_array_mut() {

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 
+mod shipped;
+
 fn metrics() -> Metrics {
     Metrics::new(BuildInfo { version: "0.1.0", commit: "abc1234" }).unwrap()
 }

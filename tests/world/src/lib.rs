@@ -23,6 +23,7 @@ mod process;
 mod sandbox;
 mod scenario;
 mod scratch;
+mod seen;
 mod together;
 
 pub use aws::{ACCOUNT, AwsCli, AwsEnv, REGION};
@@ -31,7 +32,7 @@ pub use controller::{Controller, ControllerCommand};
 pub use eventually::{eventually, eventually_ok};
 pub use grants::{EVERYTHING, GRANTED, OTHER_REGION};
 pub use moto::Moto;
-pub use places::{binary, repository, venv_program};
+pub use places::{binary, repository, tool, venv_program};
 pub use process::Process;
 pub use sandbox::{Call, Sandbox};
 pub use scenario::{Scenario, condition};

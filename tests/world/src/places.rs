@@ -58,3 +58,13 @@ pub fn venv_program(name: &str) -> Result<PathBuf> {
     ensure!(path.is_file(), "there is no {}: run `make venv`", path.display());
     Ok(path)
 }
+
+/// A program that `make tools` built: `helm`, `promtool`, `health`.
+///
+/// # Errors
+/// It has not been built.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let path = repository().join("target/tools/bin").join(name);
+    ensure!(path.is_file(), "there is no {}: run `make tools` (3 minutes, once)", path.display());
+    Ok(path)
+}

@@ -8,6 +8,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::certificates::Certificates;
 use crate::http::Http;
+use crate::seen;
 
 /// A client. Paths begin with `/api` or `/apis`, such as
 /// `/apis/instancerole.dev/v1alpha1/namespaces/team-a/instancerolebindings/web-1`.
@@ -38,7 +39,9 @@ impl Api {
     /// # Errors
     /// The server refuses, or does not answer.
     pub fn get(&self, path: &str) -> Result<Value> {
-        self.http.get(path)?.json()
+        let object = self.http.get(path)?.json()?;
+        seen::keep(&object)?;
+        Ok(object)
     }
 
     /// Reads an object that may not exist.
@@ -46,7 +49,9 @@ impl Api {
     /// # Errors
     /// The server refuses, or does not answer.
     pub fn find(&self, path: &str) -> Result<Option<Value>> {
-        self.http.get(path)?.json_if_found()
+        let object = self.http.get(path)?.json_if_found()?;
+        object.as_ref().map_or(Ok(()), seen::keep)?;
+        Ok(object)
     }
 
     /// Creates an object; `path` is that of its list.
