@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use super::bindings::Fares;
+use super::readable::Readable;
 use crate::api::binding::{
     Change, DeletionPolicy, InstanceProfile, InstanceRoleBindingSpec, InstanceRoleBindingStatus, Mode,
     ObservedAssociation, Operation, PlannedChange, ProfileOrNone,
@@ -83,23 +83,9 @@ struct Saying {
     observed_generation: Option<i64>,
 }
 
-/// One object that cannot be read must not end the watch of all: tenants write status, and dates in it that the API server
-/// takes need not be dates to us. What cannot be read of an object is left out.
 impl<'de> Deserialize<'de> for Kept {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let mut object = Value::deserialize(from)?;
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-        match InstanceRoleBinding::deserialize(&object) {
-            Ok(binding) => Ok(binding.into()),
-            Err(_) => {
-                if let Some(fields) = object.as_object_mut() {
-                    fields.remove("status");
-                }
-                InstanceRoleBinding::deserialize(object).map(Self::from).map_err(serde::de::Error::custom)
-            }
-        }
+        Ok(Readable::<InstanceRoleBinding>::deserialize(from)?.0.into())
     }
 }
 
@@ -341,7 +327,7 @@ mod tests {
                                     "at": at, "requestId": "r"}],
                        "plan": [{"operation": "DisassociateIamInstanceProfile", "reason": "Declared"}],
                        "lastHandledRequestedAt": "1",
-                       "conditions": [condition("Ready"), condition("Synced"), condition("OfSomebodyElse")]},
+                       "conditions": [condition("Ready"), condition("Synced")]},
         }))
         .unwrap()
     }

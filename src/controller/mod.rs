@@ -20,6 +20,7 @@ mod memory;
 #[cfg(test)]
 mod model;
 mod permit;
+mod readable;
 mod reconcile;
 mod report;
 pub mod run;

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
 use super::client::{Ec2, FILTER_VALUES, Read, ReadToken, Reply, Row};
-use super::entry::Entry;
+use super::entry::{Entry, FRESH};
 pub use super::entry::{SETTLE, SETTLE_UNKNOWN};
 use super::error::{Error, Meaning};
 use super::gather::Gather;
@@ -129,6 +129,13 @@ impl Fleet {
     /// What is known of the instance now. A look at the instance from before `since` is none to write by.
     pub fn observed(&self, id: &InstanceId, now: Timestamp, since: Timestamp) -> Observed {
         self.entries().get(id).map_or_else(Observed::default, |entry| entry.observed(now, since))
+    }
+
+    /// Until when a write may rest on the last look at the instance.
+    pub fn fresh_until(&self, id: &InstanceId) -> Option<Timestamp> {
+        let entries = self.entries();
+        let (_, at) = entries.get(id)?.instance.as_ref()?;
+        Some(at.saturating_add(FRESH).unwrap_or(*at))
     }
 
     /// When what our last write changed will have settled, if it has not.
@@ -336,6 +343,10 @@ async fn look_at_instances(
     for id in ids {
         let seen = found.remove(id).unwrap_or(Instance::Absent);
         let Some(entry) = entries.get_mut(id).filter(|entry| !entry.is_impossible()) else { continue };
+        // A look that began earlier and ended later has nothing to say.
+        if entry.instance.as_ref().is_some_and(|(_, at)| *at > began) {
+            continue;
+        }
         if entry.instance.as_ref().is_none_or(|(before, _)| *before != seen) {
             changed.push(id.clone());
             entry.starts_anew(&seen, began);
