@@ -10,7 +10,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use tokio::sync::{Notify, watch};
 
-use crate::api::InstanceRoleGrant;
+use crate::api::{APPROVE_CHANGES, InstanceRoleGrant};
 use crate::decide::Grant;
 use crate::decide::grant::Labels;
 
@@ -242,7 +242,10 @@ fn read(object: &InstanceRoleGrant) -> (Option<Arc<Grant>>, Option<Complaint>) {
         return (None, None);
     }
     match Grant::parse(&object.name_any(), &object.spec) {
-        Ok(grant) => (Some(Arc::new(grant)), None),
+        Ok(grant) => {
+            let approved = object.annotations().get(APPROVE_CHANGES).map(String::as_str);
+            (Some(Arc::new(grant.approving(approved))), None)
+        }
         Err(malformed) => (None, Some(format!("it grants nothing: {malformed}"))),
     }
 }

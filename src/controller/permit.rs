@@ -50,6 +50,7 @@ impl<'a> Permit<'a> {
             }
             let known = reconcile::judge_by(ctx, subject, before, Recount::Always)?;
             match known.decision.step {
+                Step::Write(_) if known.uncounted => return Ok(None),
                 Step::Write(now) if now == *write => {
                     let timely = intent.is_some_and(|intent| Self::is_timely(&intent, Timestamp::now()));
                     return Ok(timely.then_some(Self { write }));
