@@ -78,15 +78,11 @@ impl Breaker {
             Self::count_open(ctx, &all);
             return Word::Go;
         }
-        let due = books.due.values().filter(|under| !under.as_ref().is_some_and(approved)).count();
         let listing = ctx.cloud.listings();
-        if due <= limit && books.listing.replace(listing) != Some(listing) {
-            // Whoever is looked at there may be entered while the lock is free; nobody is lost, since what is decided of it
-            // later takes it from the suspects.
-            let known: HashSet<String> = books.due.keys().cloned().collect();
-            books.suspects = suspects(ctx, &namespace);
-            books.suspects.retain(|uid| !known.contains(uid));
+        if books.listing.replace(listing) != Some(listing) {
+            books.survey(ctx, &namespace);
         }
+        let due = books.due.values().filter(|under| !under.as_ref().is_some_and(approved)).count();
         let word = match (Tally { due, suspected: books.suspects.len() }).verdict(limit) {
             Verdict::Closed => {
                 books.close(&namespace);
@@ -141,6 +137,18 @@ impl Breaker {
 }
 
 impl Books {
+    /// Goes through all bindings of the namespace, once for each listing. Nobody is lost who is looked at meanwhile: what is
+    /// decided of it takes it from the suspects.
+    fn survey(&mut self, ctx: &Context, namespace: &str) {
+        let all = ctx.bindings.of_namespace(namespace);
+        let there: HashSet<String> = all.iter().filter_map(|binding| binding.uid()).collect();
+        // Who went while nobody watched.
+        self.due.retain(|uid, _| there.contains(uid));
+        let differing =
+            all.iter().filter(|binding| is_suspect(ctx, binding)).filter_map(|binding| binding.uid());
+        self.suspects = differing.filter(|uid| !self.due.contains_key(uid)).collect();
+    }
+
     /// The id of the hold that a repair comes under: the one that stands, or that is known from before, or a new one.
     fn hold(
         &mut self,
@@ -194,13 +202,7 @@ fn held_before(status: Option<&InstanceRoleBindingStatus>, began: Timestamp) -> 
     (id.len() == LENGTH).then(|| id.into())
 }
 
-/// The bindings of a namespace that were in sync, and whose instance differs by what is known of it now.
-fn suspects(ctx: &Context, namespace: &str) -> HashSet<String> {
-    let differing =
-        ctx.bindings.of_namespace(namespace).into_iter().filter(|binding| is_suspect(ctx, binding));
-    differing.filter_map(|binding| binding.uid()).collect()
-}
-
+/// Whether a binding was in sync, and its instance differs by what is known of it now.
 fn is_suspect(ctx: &Context, binding: &InstanceRoleBinding) -> bool {
     let Some(status) = binding.status.as_ref().filter(|_| binding.metadata.deletion_timestamp.is_none())
     else {

@@ -246,11 +246,15 @@ impl Storm {
                 for deletion in [Deletion::Detach, Deletion::Restore, Deletion::Retain] {
                     let spec = Spec { want: Some(Profile::App), zeal: Zeal::Enforce, deletion };
                     let start = State::new(spec, power, carries, budget);
-                    if theme == Theme::Restraint {
-                        starts.push(State { open: true, ..start.clone() });
-                        starts.push(State { others: Others::Much, ..start });
-                    } else {
-                        starts.push(start);
+                    match theme {
+                        // What differs between the policies is no matter of waiting.
+                        Theme::Restraint if carries.is_some() => {
+                            starts.push(State { open: true, ..start.clone() });
+                            let waits = State { others: Others::Much, ..start };
+                            starts.extend((deletion == Deletion::Detach).then_some(waits));
+                        }
+                        Theme::Restraint => {}
+                        Theme::Storm | Theme::People | Theme::Cloud => starts.push(start),
                     }
                 }
             }
@@ -432,7 +436,7 @@ impl Storm {
                 Action::OutsiderDetaches,
                 Action::Circuit(!state.open),
             ]);
-            actions.extend([Action::Crash, Action::Power(Power::Pending)]);
+            actions.push(Action::Crash);
         }
         if let (Some(object), true) = (living, is(Theme::People) || is(Theme::Restraint)) {
             let spec = object.spec;
@@ -505,6 +509,7 @@ impl Storm {
                 }
                 state.air.retain(|request| request.by.is_some() || request.reply.is_none());
                 state.processes[leader] = Process::new(state.serial);
+                state.others = Others::Little;
             }
             Action::NewLeader => {
                 state.object.as_ref()?;
