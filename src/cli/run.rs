@@ -14,6 +14,7 @@ use super::version::BUILD;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
 use crate::controller::run::{Awaited, Clients, Replica};
 use crate::controller::{self, Settings};
+use crate::decide::Ceiling;
 use crate::ec2::budget::Limit;
 use crate::ec2::cloud::Environment;
 use crate::ids::InstanceId;
@@ -84,6 +85,12 @@ pub struct RunArgs {
     /// Limit of an operation in an account where AWS raised it, as Operation=burst,per_second; may be repeated
     #[arg(long, env = "INSTANCE_ROLE_AWS_BUDGET", value_parser = values::budget, value_name = "OPERATION=BURST,PER_SECOND", value_delimiter = ';')]
     aws_budget: Vec<(Operation, Limit)>,
+
+    /// Circuit breaker: where more repairs of drift are due in a namespace in one pass, none of them is made until an
+    /// administrator lets them go on; a number, or a share of the namespace's bindings such as 20% (then at least 5). Edits,
+    /// deletions and swaps that were begun are never held [default: off]
+    #[arg(long, env = "INSTANCE_ROLE_MAX_CHANGES_PER_PASS", value_parser = values::ceiling, value_name = "NUMBER|SHARE%")]
+    max_changes_per_pass: Option<Ceiling>,
 
     /// How many bindings are looked at at the same time
     #[arg(long, env = "INSTANCE_ROLE_MAX_CONCURRENT_RECONCILES", default_value = "16", value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
@@ -230,6 +237,7 @@ fn settings(args: RunArgs) -> Settings {
         namespaces: args.watch_namespace,
         selector: args.selector,
         required_tag: args.require_instance_tag,
+        ceiling: args.max_changes_per_pass,
         self_instance: args.self_instance_id,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::binding::Operation;
+use crate::decide::Ceiling;
 use crate::ec2::budget::Limit;
 use crate::ids::InstanceId;
 
@@ -49,6 +50,16 @@ pub fn budget(text: &str) -> Result<(Operation, Limit), String> {
     Ok((operation, Limit { burst, per_second: number(per_second)? }))
 }
 
+/// A number, or a share in percent such as `20%`.
+pub fn ceiling(text: &str) -> Result<Ceiling, String> {
+    let form = "expected a number such as 50, or a share such as 20%; leave it out to turn it off";
+    let most = match text.strip_suffix('%') {
+        Some(share) => share.parse().ok().filter(|share| (1..=100).contains(share)).map(Ceiling::Percent),
+        None => text.parse().ok().filter(|number| *number > 0).map(Ceiling::Number),
+    };
+    most.ok_or_else(|| form.to_owned())
+}
+
 /// `key=value` of a tag; the value may be empty, and what follows the first `=` belongs to it.
 pub fn tag(text: &str) -> Result<(Arc<str>, Arc<str>), String> {
     match text.split_once('=') {
@@ -76,6 +87,15 @@ mod tests {
         assert_eq!(read("empty="), Ok("empty|".into()));
         for bad in ["", "managed", "=true"] {
             assert!(tag(bad).unwrap_err().contains("key=value"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_ceiling_is_a_number_or_a_share() {
+        assert_eq!(ceiling("50"), Ok(Ceiling::Number(50)));
+        assert_eq!(ceiling("20%"), Ok(Ceiling::Percent(20)));
+        for bad in ["", "0", "0%", "101%", "-1", "%", "1.5", "20 %", "off"] {
+            assert!(ceiling(bad).unwrap_err().contains("such as 20%"), "{bad}");
         }
     }
 

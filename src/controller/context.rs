@@ -10,6 +10,7 @@ use kube::Client;
 use tokio::sync::Notify;
 
 use super::bindings::{Bindings, Key, Spot};
+use super::breaker::Breaker;
 use super::confirm::Confirmed;
 use super::entitle::{Recount, Rooms, entitle};
 use super::events::Events;
@@ -21,7 +22,7 @@ use super::memory::Memory;
 use super::slots::Slots;
 use super::teller::Teller;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
-use crate::decide::{Credentials, Grant, Place};
+use crate::decide::{Ceiling, Credentials, Grant, Place};
 use crate::ec2::budget::Limit;
 use crate::ec2::catalogue::LISTING;
 use crate::ec2::turns::{Class, Turn, Turns};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub selector: Option<String>,
     /// A tag without which no instance is touched, whatever grants say: key and value.
     pub required_tag: Option<(Arc<str>, Arc<str>)>,
+    /// How many repairs of drift may be due in a namespace in one pass; none: any number.
+    pub ceiling: Option<Ceiling>,
     /// The instance that the controller runs on, if the administrator names it.
     pub self_instance: Option<InstanceId>,
 }
@@ -103,6 +106,7 @@ pub struct Context {
     pub kubernetes: Kubernetes,
     pub events: Events,
     pub memory: Memory,
+    pub breaker: Breaker,
     pub metrics: Arc<Metrics>,
     /// Whether this process leads.
     pub leadership: Leadership,
@@ -138,6 +142,7 @@ impl Context {
             kubernetes: Kubernetes::new(client.clone(), Arc::clone(&metrics)),
             events: Events::new(client, pod, leadership.clone()),
             memory: Memory::default(),
+            breaker: Breaker::default(),
             metrics,
             leadership,
             listed: Notify::new(),
@@ -152,6 +157,7 @@ impl Context {
     pub fn leads(&self, fence: Fence) {
         self.cloud.start_over(&fence);
         self.memory.start_over();
+        self.breaker.start_over(self);
         self.rooms.start_over();
         self.confirmed.start_over();
         self.leadership.begin(Term { fence, began: Timestamp::now() });
@@ -161,6 +167,7 @@ impl Context {
     /// This process leads no more: the next one tells how the bindings are.
     pub fn stands_by(&self) {
         self.leadership.end();
+        self.breaker.start_over(self);
         self.metrics.bindings([]);
     }
 
@@ -235,6 +242,7 @@ impl Context {
             }
             self.bindings.wake_concerned(&catalogue.news());
             self.bindings.count(&self.metrics);
+            self.memory.forget_old_outsiders(Timestamp::now());
             let interval = self.interval(fleet.calls());
             self.metrics.resync(view, interval);
             tokio::time::sleep(interval.saturating_sub(began.elapsed()).max(SHORTEST)).await;

@@ -11,12 +11,12 @@ use super::entitle::{Entitled, Recount, entitle};
 use super::memory::Version;
 use super::permit::TIMELY;
 use crate::api::binding::{InstanceRoleBindingStatus, Mode, ProfileOrNone};
-use crate::api::condition::{self, ConditionType};
+use crate::api::condition::{self, ConditionType, Truth};
 use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, REQUESTED_AT};
 use crate::decide::conflict::{self, Contender};
 use crate::decide::{
     Authority, Carried, Case, Cause, Decision, Declared, Desired, History, Leaving, Observed, PastChange,
-    Place, ProfileRef, Resolution, Rights, Standing, Step, Successor, Trouble, decide,
+    Place, ProfileRef, Reason, Resolution, Restraint, Rights, Standing, Step, Successor, Trouble, decide,
 };
 use crate::ec2::Connection;
 use crate::ec2::fleet::{SETTLE, SETTLE_UNKNOWN};
@@ -92,15 +92,28 @@ pub fn history(
     let current =
         status.observed_generation == binding.metadata.generation && wanted.is_some() && wanted == desired;
     let drifting = status.plan.first().is_some_and(|plan| plan.reason == Cause::DriftDetected.as_str());
+    let in_sync = condition::is_true(&status.conditions, ConditionType::Synced)
+        || wanted.as_ref().is_some_and(|wanted| was_brought(status, wanted));
     History {
         place: place(status),
         adopted: status.adopted == Some(true)
             || rivals.iter().any(|rival| rival.authority.is_granted() && hands_over(&rival.object, binding)),
-        was_in_sync: current && (condition::is_true(&status.conditions, ConditionType::Synced) || drifting),
+        was_in_sync: current && (in_sync || drifting),
         desired,
         previous: status.previous.as_ref().and_then(carried),
         changes: status.changes.iter().filter_map(past_change).collect(),
     }
+}
+
+/// Whether status tells that our newest change brought what is wanted, and nothing is left to do but for EC2 to end it. Who
+/// changes the instance even before that is over is an outsider as well.
+fn was_brought(status: &InstanceRoleBindingStatus, wanted: &Carried) -> bool {
+    let under_way = [Reason::Associating, Reason::Replacing, Reason::Disassociating].map(Reason::as_str);
+    let on_its_way = condition::find(&status.conditions, ConditionType::Synced)
+        .is_some_and(|synced| synced.status == Truth::False.as_str() && under_way.contains(&&*synced.reason));
+    let newest = status.changes.first().and_then(past_change);
+    let brought = newest.is_some_and(|change| change.confirmed && change.to == *wanted);
+    status.plan.is_empty() && on_its_way && brought
 }
 
 fn place(status: &InstanceRoleBindingStatus) -> Option<Place> {
@@ -209,6 +222,7 @@ pub struct Facts {
     pub observed: Observed,
     pub standing: Standing,
     pub trouble: Option<Trouble>,
+    pub restraint: Restraint,
     pub leaving: Option<Leaving>,
 }
 
@@ -224,6 +238,7 @@ impl Facts {
             observed: &self.observed,
             standing: &self.standing,
             trouble: self.trouble.as_ref(),
+            restraint: &self.restraint,
             leaving: self.leaving.as_ref(),
         };
         decide(&case, now)
@@ -299,6 +314,7 @@ pub fn successor(
         observed: at.fleet.observed(&next.desired.instance, now, Timestamp::MIN),
         standing: Standing::Winner,
         trouble: ctx.memory.trouble(&next.object.uid().unwrap_or_default()),
+        restraint: Restraint::default(),
         leaving: None,
     };
     Some(match facts.decide(&at.place, now).step {

@@ -6,6 +6,7 @@
 
 mod act;
 mod bindings;
+mod breaker;
 mod confirm;
 mod context;
 mod election;
@@ -13,12 +14,14 @@ mod entitle;
 mod events;
 mod gather;
 mod grants;
+mod guard;
 mod kept;
 mod kubernetes;
 mod leadership;
 mod memory;
 #[cfg(test)]
 mod model;
+mod outside;
 mod permit;
 mod readable;
 mod reconcile;

@@ -1,13 +1,12 @@
 //! Starting and stopping: who we are at AWS, the watch, the passes, the queues.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::channel::mpsc as wakes;
-use futures::{FutureExt, StreamExt};
 use kube::api::Api;
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::reflector;
@@ -21,6 +20,7 @@ use super::context::{Context, Settings};
 use super::election;
 use super::events::Tale;
 use super::grants::NamespaceMeta;
+use super::guard::{PassError, guarded};
 use super::kept::Kept;
 use super::kubernetes;
 use super::readable::Readable;
@@ -32,7 +32,7 @@ use crate::ec2::Cloud;
 use crate::ec2::cloud::{Environment, Identity};
 use crate::ids::{AccountId, InstanceId};
 use crate::lease::Seat;
-use crate::telemetry::{Check, Metrics, ReconcileResult};
+use crate::telemetry::{Check, Metrics};
 
 /// How long running passes may take to end when the process is asked to stop: a write in flight is let finish.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -151,7 +151,7 @@ pub async fn run(
                 let _ = stop.wait_for(|stop| *stop).await;
                 stopping.stopping.store(true, Ordering::Relaxed);
             })
-            .run(guarded, after, Arc::clone(&ctx))
+            .run(pass, after, Arc::clone(&ctx))
             .for_each(|_| std::future::ready(()))
     });
     let mut controllers = std::pin::pin!(futures::future::join_all(controllers));
@@ -238,8 +238,10 @@ fn follow(ctx: &Arc<Context>, scope: &Scope, awaited: &Check, event: &watcher::R
                 }
             }
             if let watcher::Event::Delete(gone) = event {
-                ctx.memory.forget(&gone.uid().unwrap_or_default());
-                ctx.leave_queues(&Key::of(gone));
+                let (key, uid) = (Key::of(gone), gone.uid().unwrap_or_default());
+                ctx.memory.forget(&uid);
+                ctx.breaker.clear(ctx, &key.namespace, &uid);
+                ctx.leave_queues(&key);
             }
             if matches!(event, watcher::Event::InitDone) && ctx.bindings.listed(scope) {
                 tracing::info!("watching bindings");
@@ -411,48 +413,18 @@ async fn look_ahead(ctx: Arc<Context>) {
     }
 }
 
-/// A pass that panics is counted and tried again; the process goes on.
-async fn guarded(kept: Arc<Kept>, ctx: Arc<Context>) -> Result<Action, PassError> {
+/// A pass over one binding, if this process leads.
+async fn pass(kept: Arc<Kept>, ctx: Arc<Context>) -> Result<Action, PassError> {
     let Some(term) = ctx.leadership.term() else {
         // Whoever comes to lead looks at all bindings.
         ctx.leave_queues(&Key::of(&*kept));
         return Ok(Action::await_change());
     };
-    let timer = ctx.metrics.reconcile_timer();
     let binding = Arc::new(kept.whole());
     let key = Key::of(&*binding);
     let span = tracing::info_span!("reconcile", binding = %key, instance = binding.spec.instance_id, generation = binding.metadata.generation);
-    let pass =
-        AssertUnwindSafe(tracing::Instrument::instrument(reconcile::reconcile(binding, &ctx, term), span));
-    match pass.catch_unwind().await {
-        Ok(Ok(action)) => {
-            let waits = action != Action::await_change();
-            timer.finish(if waits { ReconcileResult::RequeueAfter } else { ReconcileResult::Success });
-            Ok(action)
-        }
-        Ok(Err(error)) => {
-            let overtaken = matches!(error, kubernetes::Error::Conflict | kubernetes::Error::NotLeading(_));
-            timer.finish(if overtaken { ReconcileResult::Requeue } else { ReconcileResult::Error });
-            ctx.leave_queues(&key);
-            Err(PassError::Kubernetes(error))
-        }
-        Err(_) => {
-            timer.finish(ReconcileResult::Error);
-            ctx.metrics.panic();
-            ctx.leave_queues(&key);
-            tracing::error!(binding = %key, "a pass panicked: this is a bug; the binding is tried again");
-            Err(PassError::Panicked)
-        }
-    }
-}
-
-/// A pass that could not be finished.
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error(transparent)]
-    Kubernetes(kubernetes::Error),
-    #[error("the pass panicked")]
-    Panicked,
+    let pass = tracing::Instrument::instrument(reconcile::reconcile(binding, &ctx, term), span);
+    guarded(&ctx.metrics, &key, pass).await.inspect_err(|_| ctx.leave_queues(&key))
 }
 
 fn after(binding: Arc<Kept>, error: &PassError, ctx: Arc<Context>) -> Action {

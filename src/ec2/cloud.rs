@@ -261,6 +261,11 @@ impl Cloud {
         self.known().connections.get(&(credentials.clone(), region.clone())).cloned()
     }
 
+    /// Another number after each listing.
+    pub fn listings(&self) -> u64 {
+        self.known().connections.values().map(|connection| connection.fleet.listings()).sum()
+    }
+
     /// All connections to a Region, with the credentials that they use.
     pub fn connected_to(&self, region: &Region) -> Vec<(Credentials, Connection)> {
         let known = self.known();

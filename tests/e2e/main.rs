@@ -9,8 +9,10 @@
 mod a_converged_binding_costs_nothing;
 mod admission;
 mod an_edit_acts_at_once;
+mod another_tool_keeps_changing_it;
 mod attacks;
 mod aws_says_no;
+mod aws_takes_no_credentials;
 mod chart;
 mod conditions_of_others;
 mod deleting_a_binding;
@@ -31,6 +33,7 @@ mod starting_and_stopping;
 mod the_instance_is_not_ready;
 mod the_profile_is_not_ready;
 mod the_shipped_manifests;
+mod too_much_changed_at_once;
 mod two_bindings_for_one_instance;
 mod what_kubectl_shows;
 mod what_the_api_server_refuses;
