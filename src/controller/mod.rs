@@ -13,6 +13,7 @@ mod entitle;
 mod events;
 mod gather;
 mod grants;
+mod ground;
 mod kept;
 mod kubernetes;
 mod leadership;

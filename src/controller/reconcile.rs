@@ -13,7 +13,7 @@ use super::bindings::{Key, Spot};
 use super::context::Context;
 use super::entitle::{Recount, entitle};
 use super::events::Tale;
-use super::gather::Facts;
+use super::gather::{Facts, Question, Rival};
 use super::leadership::Term;
 use super::memory;
 use super::slots::Slot;
@@ -23,7 +23,7 @@ use crate::api::InstanceRoleBinding;
 use crate::api::binding::{DeletionPolicy, InstanceRoleBindingStatus, Mode};
 use crate::decide::{
     Authority, Cadence, Credentials, Decision, Desired, Evidence, Farewell, Instance, InstanceState, Lack,
-    Leaving, Observed, Phase, Reason, Resolution, Step, trouble, without_rights,
+    Observed, Phase, Reason, Resolution, Step, trouble, without_rights,
 };
 use crate::ec2::{Connection, Error};
 
@@ -289,18 +289,22 @@ async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
             continue;
         }
         let connection = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
-        let looked = match rival.resolution {
-            Resolution::NotAsked if rival.desired.needs_iam() => {
-                connection.catalogue.look(&rival.desired.declared).await
-            }
-            _ => {
-                subject.connection.fleet.track(&subject.spot.instance);
-                subject.connection.fleet.look_at_instance(&subject.spot.instance).await
-            }
-        };
-        if let Err(error) = looked {
+        if let Err(error) = learn(&rival, &connection, &subject.connection).await {
             tracing::debug!(%error, rival = %Key::of(&*rival.object), "whether a grant covers a rival cannot be told");
             ctx.memory.looked_in_vain(&uid, error.trouble(), now);
+        }
+    }
+}
+
+/// Looks at what a rival's claim hangs on: by `theirs` at its profile, else by `ours` at the instance.
+pub async fn learn(rival: &Rival, theirs: &Connection, ours: &Connection) -> Result<(), Error> {
+    match rival.resolution {
+        Resolution::NotAsked if rival.desired.needs_iam() => {
+            theirs.catalogue.look(&rival.desired.declared).await
+        }
+        _ => {
+            ours.fleet.track(&rival.desired.instance);
+            ours.fleet.look_at_instance(&rival.desired.instance).await
         }
     }
 }
@@ -331,30 +335,9 @@ pub fn judge_by(
             return Ok(Known { resolution: Resolution::NotAsked, observed: Observed::default(), decision });
         }
     };
-    let resolution = connection.catalogue.resolve(&desired.declared);
-    let rivals = gather::rivals(ctx, object, &subject.spot, connection);
-    let history = gather::history(object, status, &resolution, &rivals);
-    if gather::is_unfinished(object) || rights.may_look(&desired.declared, &resolution) {
-        fleet.track(&desired.instance);
-    }
-    if let Some((at, until)) = gather::settles(&history, subject.term.began, now) {
-        fleet.written_elsewhere(&desired.instance, at, until);
-    }
-    let leaving = gather::leaving(object, None)
-        .map(|leaving| Leaving { successor: gather::successor(ctx, object, &rivals, connection), ..leaving });
-    // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
-    let observed = fleet.observed(&desired.instance, now, ctx.memory.opened(&subject.uid));
-    let authority = rights.covers(&desired.declared, &resolution, observed.seen.as_ref());
-    let facts = Facts {
-        desired: desired.clone(),
-        standing: gather::standing(object, &authority, &rivals, &ctx.settings),
-        resolution,
-        rights,
-        history,
-        observed,
-        trouble: ctx.memory.trouble(&subject.uid),
-        leaving,
-    };
+    let question =
+        Question { object, status, desired, spot: &subject.spot, connection, began: subject.term.began };
+    let (facts, rivals) = gather::facts(ctx, question, rights, now);
     let mut decision = facts.decide(&connection.place, now);
     if let Some(error) = fleet.failing(ctx.settings.patience(), now)
         && matches!(decision.step, Step::Converged | Step::Look(_))
