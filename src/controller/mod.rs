@@ -11,6 +11,7 @@ mod context;
 mod election;
 mod entitle;
 mod events;
+pub mod forecast;
 mod gather;
 mod grants;
 mod ground;
