@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::channel::mpsc as wakes;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
@@ -33,7 +33,6 @@ use crate::decide::{
     Authority, Carried, Credentials, Decision, Declared, Desired, Evidence, Lack, Resolution, Rows, Step,
     trouble, without_rights,
 };
-use crate::ec2::catalogue::LISTING;
 use crate::ec2::cloud::{Environment, Identity};
 use crate::ec2::{Cloud, Connection, Error, again};
 use crate::ids::Region;
@@ -331,26 +330,22 @@ impl Subject {
     }
 }
 
-/// Asks IAM about the profiles that bindings of one account declare: by one listing, then each that it lacks once. What IAM does
-/// not answer at all is not asked for a second time.
+/// Asks IAM about the profiles that bindings of one account declare, all at once, so that one listing answers for all. Where IAM
+/// does not answer, the rest is not asked for.
 async fn look_at_profiles(subjects: &[&Subject]) -> HashMap<(Credentials, Declared), Error> {
     let Some(first) = subjects.first() else { return HashMap::new() };
     let catalogue = &first.connection.catalogue;
-    catalogue.refresh(LISTING).await;
     let declared: HashSet<&Declared> = subjects.iter().map(|subject| &subject.desired.declared).collect();
-    let mut open: Vec<&Declared> = declared.into_iter().collect();
-    open.retain(|declared| catalogue.resolve(declared) == Resolution::NotAsked);
-    let Some((one, others)) = open.split_first() else { return HashMap::new() };
-    let failed = |declared: &Declared, error| ((first.credentials.clone(), declared.clone()), error);
-    match again(|| catalogue.look(one)).await {
-        Err(error) => open.iter().map(|declared| failed(declared, error.clone())).collect(),
-        Ok(()) => {
-            let looks = others.iter().map(|declared| async move {
-                let error = again(|| catalogue.look(declared)).await.err()?;
-                Some((*declared, error))
-            });
-            let looked = join_all(looks).await.into_iter().flatten();
-            looked.map(|(declared, error)| failed(declared, error)).collect()
+    let is_open = |declared: &&Declared| catalogue.resolve(declared) == Resolution::NotAsked;
+    let open: Vec<&Declared> = declared.into_iter().filter(is_open).collect();
+    let looks = open.iter().map(|declared| again(|| catalogue.look(declared)));
+    match try_join_all(looks).await {
+        Ok(_) => HashMap::new(),
+        Err(error) => {
+            let unanswered = open.into_iter().filter(is_open);
+            unanswered
+                .map(|declared| ((first.credentials.clone(), declared.clone()), error.clone()))
+                .collect()
         }
     }
 }

@@ -172,6 +172,8 @@ fn grant_fields() -> Vec<(&'static str, Vec<Value>)> {
                 json!({"externalId": "xx"}),
                 json!({"assumeRoleArn": "arn:aws:iam::210987654321:role/r", "externalId": "x"}),
                 json!({"assumeRoleArn": "arn:aws:iam::210987654321:role/r", "externalId": "x y"}),
+                json!({"assumeRoleArn": "arn:aws:iam::210987654321:role/r", "sourceIdentity": "controller"}),
+                json!({"assumeRoleArn": "arn:aws:iam::210987654321:role/r", "sourceIdentity": "a:b"}),
                 Value::Null,
             ],
         ),

@@ -471,3 +471,48 @@ fn few_manifests_in_a_large_region_are_asked_for_by_id() -> Result<()> {
     assert_eq!(looks, 1);
     Ok(())
 }
+
+#[test]
+fn a_thousand_profiles_that_do_not_exist_are_told_by_one_listing() -> Result<()> {
+    let sandbox = Sandbox::start()?;
+    sandbox.profile("app")?;
+    let fleet = sandbox.add_instances(&json!({"count": 1_000}))?;
+    let name = |n: usize| if n == 0 { "{name: app}".to_owned() } else { format!("{{name: missing-{n}}}") };
+    let text: String =
+        fleet.iter().enumerate().map(|(n, id)| manifest(&format!("b-{n}"), id, &name(n))).collect();
+    let rows = plan(&sandbox, &text)?.rows(3)?;
+    assert_eq!(rows.iter().filter(|row| row["reason"] == "ProfileNotFound").count(), 999);
+    let calls = sandbox.calls_since(0)?;
+    let asked = |action: &str| calls.iter().filter(|call| call.action == action).count();
+    assert_eq!((asked("ListInstanceProfiles"), asked("GetInstanceProfile")), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn a_grant_of_another_account_is_acted_by_as_run_would() -> Result<()> {
+    let sandbox = Sandbox::start()?;
+    let (other, role) = ("210987654321", "arn:aws:iam::210987654321:role/target");
+    sandbox.post(
+        "roles",
+        &json!({"account": other, "region": REGION, "name": "target", "trustedAccounts": [ACCOUNT]}),
+    )?;
+    sandbox.post("profiles", &json!({"account": other, "region": REGION, "name": "app"}))?;
+    let made = sandbox.post("instances", &json!({"account": other, "region": REGION, "count": 1}))?;
+    let i = made["instanceIds"][0].as_str().unwrap_or_default().to_owned();
+    let grant = |role: &str| {
+        format!(
+            "---\napiVersion: instancerole.dev/v1alpha1\nkind: InstanceRoleGrant\nmetadata: {{name: other}}\nspec:\n  \
+             namespaces: {{names: [team-a]}}\n  instanceProfiles: ['arn:aws:iam::{other}:instance-profile/*']\n  \
+             instances: {{ids: [{i}]}}\n  aws: {{assumeRoleArn: '{role}'}}\n"
+        )
+    };
+    let web = manifest("web", &i, "{name: app}");
+    let rows = plan(&sandbox, &(grant(role) + &web))?.rows(2)?;
+    assert_eq!(said(&rows), [["web", ASSOCIATE, "Declared"]]);
+    assert_eq!(rows[0]["to"], format!("arn:aws:iam::{other}:instance-profile/app"));
+    // A role that cannot be assumed is named, and nothing is concluded.
+    let closed = plan(&sandbox, &(grant("arn:aws:iam::210987654321:role/closed") + &web))?;
+    assert_eq!(said(&closed.rows(1)?)[0][2], "RoleNotAssumable");
+    assert!(closed.told.contains("role/closed cannot be assumed"), "{closed:?}");
+    only_looked(&sandbox)
+}
