@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::channel::mpsc as wakes;
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
@@ -338,9 +338,8 @@ async fn look_at_profiles(subjects: &[&Subject]) -> HashMap<(Credentials, Declar
     let declared: HashSet<&Declared> = subjects.iter().map(|subject| &subject.desired.declared).collect();
     let is_open = |declared: &&Declared| catalogue.resolve(declared) == Resolution::NotAsked;
     let open: Vec<&Declared> = declared.into_iter().filter(is_open).collect();
-    let looks = open.iter().map(|declared| again(|| catalogue.look(declared)));
-    match try_join_all(looks).await {
-        Ok(_) => HashMap::new(),
+    match catalogue.look_at_all(&open).await {
+        Ok(()) => HashMap::new(),
         Err(error) => {
             let unanswered = open.into_iter().filter(is_open);
             unanswered
