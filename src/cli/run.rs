@@ -140,7 +140,7 @@ pub struct RunArgs {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
-enum DeletionPolicyArg {
+pub(super) enum DeletionPolicyArg {
     Detach,
     Retain,
     Restore,
@@ -148,9 +148,28 @@ enum DeletionPolicyArg {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
-enum ModeArg {
+pub(super) enum ModeArg {
     Enforce,
     Observe,
+}
+
+impl From<DeletionPolicyArg> for DeletionPolicy {
+    fn from(policy: DeletionPolicyArg) -> Self {
+        match policy {
+            DeletionPolicyArg::Detach => Self::Detach,
+            DeletionPolicyArg::Retain => Self::Retain,
+            DeletionPolicyArg::Restore => Self::Restore,
+        }
+    }
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Enforce => Self::Enforce,
+            ModeArg::Observe => Self::Observe,
+        }
+    }
 }
 
 /// Runs the controller until it is asked to stop.
@@ -222,15 +241,8 @@ fn settings(args: RunArgs) -> Settings {
     Settings {
         resync: args.resync_interval,
         dry_run: args.dry_run,
-        default_mode: match args.default_mode {
-            ModeArg::Enforce => Mode::Enforce,
-            ModeArg::Observe => Mode::Observe,
-        },
-        default_deletion_policy: match args.default_deletion_policy {
-            DeletionPolicyArg::Detach => DeletionPolicy::Detach,
-            DeletionPolicyArg::Retain => DeletionPolicy::Retain,
-            DeletionPolicyArg::Restore => DeletionPolicy::Restore,
-        },
+        default_mode: args.default_mode.into(),
+        default_deletion_policy: args.default_deletion_policy.into(),
         share: args.aws_budget_share,
         limits: args.aws_budget.into_iter().collect(),
         concurrency: args.max_concurrent_reconciles,
@@ -242,13 +254,19 @@ fn settings(args: RunArgs) -> Settings {
     }
 }
 
-/// Clients: kube 5 sets no time-out on reads and retries some errors for minutes by itself; both are ours to decide.
-async fn clients() -> anyhow::Result<Clients> {
+/// The cluster as kubectl finds it. kube 5 sets no time-out on reads and retries some errors for minutes by itself; both are ours
+/// to decide.
+pub(super) async fn cluster() -> anyhow::Result<Config> {
     let mut config = Config::infer()
         .await
         .context("no cluster: set KUBECONFIG, or run in a pod with a service account")?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.default_retry = false;
+    Ok(config)
+}
+
+async fn clients() -> anyhow::Result<Clients> {
+    let mut config = cluster().await?;
     // A watch is renewed by the server within 290 s.
     config.read_timeout = Some(Duration::from_secs(300));
     config.reset_reader_on_write = true;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::api::binding::Operation;
 use crate::decide::Ceiling;
 use crate::ec2::budget::Limit;
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, Region};
 
 /// A duration such as `500ms`, `10s` or `5m`; not zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -73,6 +73,24 @@ pub fn tag(text: &str) -> Result<(Arc<str>, Arc<str>), String> {
 /// An instance id.
 pub fn instance(text: &str) -> Result<InstanceId, String> {
     InstanceId::parse(text).map_err(|malformed| malformed.to_string())
+}
+
+/// A Region.
+pub fn region(text: &str) -> Result<Region, String> {
+    Region::parse(text).map_err(|malformed| malformed.to_string())
+}
+
+/// The name of a namespace.
+pub fn namespace(text: &str) -> Result<String, String> {
+    let ends = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let well_formed = text.len() <= 63
+        && ends(text.bytes().next())
+        && ends(text.bytes().last())
+        && text.bytes().all(inside);
+    well_formed
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected the name of a namespace: lower-case letters, digits and -".into())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What every pass works with.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +13,12 @@ use tokio::sync::Notify;
 use super::bindings::{Bindings, Key, Spot};
 use super::breaker::Breaker;
 use super::confirm::Confirmed;
-use super::entitle::{Recount, Rooms, entitle};
+use super::entitle::{Recount, entitle};
 use super::events::Events;
 use super::gather;
-use super::grants::Grants;
+use super::ground::Ground;
 use super::kubernetes::Kubernetes;
 use super::leadership::{Leadership, Term};
-use super::memory::Memory;
 use super::slots::Slots;
 use super::teller::Teller;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
@@ -93,19 +93,12 @@ type Queue = Turns<String, Key>;
 /// What every pass works with.
 #[derive(Debug)]
 pub struct Context {
-    pub settings: Settings,
-    pub bindings: Arc<Bindings>,
-    pub grants: Grants,
-    pub rooms: Rooms,
+    pub ground: Ground,
     pub confirmed: Confirmed,
     pub slots: Slots,
     pub teller: Teller,
-    /// The instance that the controller runs on, where it is known.
-    pub own_instance: Option<InstanceId>,
-    pub cloud: Cloud,
     pub kubernetes: Kubernetes,
     pub events: Events,
-    pub memory: Memory,
     pub breaker: Breaker,
     pub metrics: Arc<Metrics>,
     /// Whether this process leads.
@@ -116,6 +109,15 @@ pub struct Context {
     pub stopping: AtomicBool,
     turns: Mutex<HashMap<(Place, Operation), Queue>>,
     busy: Mutex<Option<Instant>>,
+}
+
+/// What decides need not know what acts.
+impl Deref for Context {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 impl Context {
@@ -132,16 +134,10 @@ impl Context {
         Self {
             slots: Slots::new(settings.concurrency),
             teller: Teller::default(),
-            settings,
-            bindings,
-            grants: Grants::default(),
-            rooms: Rooms::default(),
+            ground: Ground::new(settings, bindings, own_instance, cloud),
             confirmed: Confirmed::default(),
-            own_instance,
-            cloud,
             kubernetes: Kubernetes::new(client.clone(), Arc::clone(&metrics)),
             events: Events::new(client, pod, leadership.clone()),
-            memory: Memory::default(),
             breaker: Breaker::default(),
             metrics,
             leadership,

@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::bindings::{Key, Spot};
-use super::context::{Context, Settings};
+use super::context::Settings;
 use super::entitle::{Entitled, Recount, entitle};
+use super::ground::Ground;
 use super::memory::Version;
 use super::permit::TIMELY;
 use crate::api::binding::{InstanceRoleBindingStatus, Mode, ProfileOrNone};
@@ -15,8 +16,9 @@ use crate::api::condition::{self, ConditionType, Truth};
 use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, REQUESTED_AT};
 use crate::decide::conflict::{self, Contender};
 use crate::decide::{
-    Authority, Carried, Case, Cause, Decision, Declared, Desired, History, Leaving, Observed, PastChange,
-    Place, ProfileRef, Reason, Resolution, Restraint, Rights, Standing, Step, Successor, Trouble, decide,
+    Authority, Carried, Case, Cause, Decision, Declared, Desired, History, Instance, Leaving, Observed,
+    PastChange, Place, ProfileRef, Reason, Resolution, Restraint, Rights, Standing, Step, Successor, Trouble,
+    decide,
 };
 use crate::ec2::Connection;
 use crate::ec2::fleet::{SETTLE, SETTLE_UNKNOWN};
@@ -170,7 +172,7 @@ pub struct Rival {
 
 /// The others for the same instance in the same account: those in deletion, and those that live, the oldest first, down to
 /// the first that a grant covers. Younger ones than that neither win nor take over.
-pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Connection) -> Vec<Rival> {
+pub fn rivals(ctx: &Ground, binding: &InstanceRoleBinding, spot: &Spot, at: &Connection) -> Vec<Rival> {
     let covered = |namespace: &str| !ctx.grants.covering(namespace).is_empty();
     let mut rivals = Vec::new();
     // Who lives is kept from nothing by those who live and are younger.
@@ -191,7 +193,7 @@ pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Co
     rivals
 }
 
-fn rival(ctx: &Context, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Connection) -> Option<Rival> {
+fn rival(ctx: &Ground, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Connection) -> Option<Rival> {
     let desired = desired(&object, &ctx.settings).ok()?;
     let entitled = entitle(ctx, &object, &desired, spot, Recount::Sparing).ok()?;
     if ctx.cloud.account(&entitled.credentials) != at.place.account.as_str() {
@@ -224,6 +226,56 @@ pub struct Facts {
     pub trouble: Option<Trouble>,
     pub restraint: Restraint,
     pub leaving: Option<Leaving>,
+}
+
+/// A binding that is to be decided on.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub object: &'a InstanceRoleBinding,
+    /// What it remembers.
+    pub status: &'a InstanceRoleBindingStatus,
+    pub desired: &'a Desired,
+    pub spot: &'a Spot,
+    pub connection: &'a Connection,
+    /// Since when nobody else writes: what was written before may not show yet.
+    pub began: Timestamp,
+}
+
+/// Gathers what one decision is made from, by what is known now; and the rivals. The instance is kept in view if the rights
+/// let it be looked at.
+pub fn facts(ctx: &Ground, question: Question<'_>, rights: Rights, now: Timestamp) -> (Facts, Vec<Rival>) {
+    let Question { object, status, desired, spot, connection, began } = question;
+    let Connection { fleet, catalogue, .. } = connection;
+    let uid = object.uid().unwrap_or_default();
+    let resolution = catalogue.resolve(&desired.declared);
+    let rivals = rivals(ctx, object, spot, connection);
+    let history = ctx.memory.believed(&uid, history(object, status, &resolution, &rivals), began);
+    if is_unfinished(object) || rights.may_look(&desired.declared, &resolution) {
+        fleet.track(&desired.instance);
+    }
+    if let Some((at, until)) = settles(&history, began, now) {
+        fleet.written_elsewhere(&desired.instance, at, until);
+    }
+    let leaving = leaving(object, None)
+        .map(|leaving| Leaving { successor: successor(ctx, object, &rivals, connection), ..leaving });
+    // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
+    let observed = fleet.observed(&desired.instance, now, ctx.memory.opened(&uid));
+    let authority = rights.covers(&desired.declared, &resolution, observed.seen.as_ref());
+    if let Some(Instance::Present { state, .. }) = &observed.seen {
+        ctx.memory.instance_is(&uid, state);
+    }
+    let facts = Facts {
+        desired: desired.clone(),
+        standing: standing(object, &authority, &rivals, &ctx.settings),
+        resolution,
+        rights,
+        history,
+        observed,
+        trouble: ctx.memory.trouble(&uid),
+        restraint: Restraint { outsiders: ctx.memory.outsiders(&uid), circuit: None },
+        leaving,
+    };
+    (facts, rivals)
 }
 
 impl Facts {
@@ -290,7 +342,7 @@ pub fn leaving(binding: &InstanceRoleBinding, successor: Option<Successor>) -> O
 
 /// What becomes of the instance of a binding in deletion.
 pub fn successor(
-    ctx: &Context,
+    ctx: &Ground,
     binding: &InstanceRoleBinding,
     rivals: &[Rival],
     at: &Connection,

@@ -14,7 +14,7 @@ use super::breaker::Word;
 use super::context::Context;
 use super::entitle::{Recount, entitle};
 use super::events::Tale;
-use super::gather::Facts;
+use super::gather::{Facts, Question, Rival};
 use super::leadership::Term;
 use super::memory;
 use super::slots::Slot;
@@ -24,8 +24,8 @@ use crate::api::InstanceRoleBinding;
 use crate::api::binding::{DeletionPolicy, InstanceRoleBindingStatus, Mode};
 use crate::decide::{
     Authority, Cadence, Contention, Credentials, Decision, Desired, Evidence, Farewell, Instance,
-    InstanceState, Lack, Leaving, Observed, Phase, Reason, Resolution, Restraint, Step, circuit, contention,
-    trouble, without_rights,
+    InstanceState, Lack, Observed, Phase, Reason, Resolution, Restraint, Step, circuit, contention, trouble,
+    without_rights,
 };
 use crate::ec2::{Connection, Error};
 
@@ -309,13 +309,8 @@ async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
     let uid = rival.object.uid().unwrap_or_default();
     let asks_iam = rival.resolution == Resolution::NotAsked && rival.desired.needs_iam();
     let look = async {
-        if asks_iam {
-            let connection = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
-            connection.catalogue.look(&rival.desired.declared).await
-        } else {
-            fleet.track(&subject.spot.instance);
-            fleet.look_at_instance(&subject.spot.instance).await
-        }
+        let theirs = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
+        learn(&rival, &theirs, &subject.connection).await
     };
     // A look that failed by credentials of this binding's own is no failure of the rival's.
     let concerns_it = asks_iam || rival.entitled.credentials == subject.credentials;
@@ -323,6 +318,19 @@ async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
         tracing::debug!(%error, rival = %Key::of(&*rival.object), "whether a grant covers a rival cannot be told");
         if concerns_it {
             ctx.memory.looked_in_vain(&uid, error.trouble(), now);
+        }
+    }
+}
+
+/// Looks at what a rival's claim hangs on: by `theirs` at its profile, else by `ours` at the instance.
+pub async fn learn(rival: &Rival, theirs: &Connection, ours: &Connection) -> Result<(), Error> {
+    match rival.resolution {
+        Resolution::NotAsked if rival.desired.needs_iam() => {
+            theirs.catalogue.look(&rival.desired.declared).await
+        }
+        _ => {
+            ours.fleet.track(&rival.desired.instance);
+            ours.fleet.look_at_instance(&rival.desired.instance).await
         }
     }
 }
@@ -361,35 +369,9 @@ pub fn judge_by(
             });
         }
     };
-    let resolution = connection.catalogue.resolve(&desired.declared);
-    let rivals = gather::rivals(ctx, object, &subject.spot, connection);
-    let history = gather::history(object, status, &resolution, &rivals);
-    let history = ctx.memory.believed(&subject.uid, history, subject.term.began);
-    if gather::is_unfinished(object) || rights.may_look(&desired.declared, &resolution) {
-        fleet.track(&desired.instance);
-    }
-    if let Some((at, until)) = gather::settles(&history, subject.term.began, now) {
-        fleet.written_elsewhere(&desired.instance, at, until);
-    }
-    let leaving = gather::leaving(object, None)
-        .map(|leaving| Leaving { successor: gather::successor(ctx, object, &rivals, connection), ..leaving });
-    // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
-    let observed = fleet.observed(&desired.instance, now, ctx.memory.opened(&subject.uid));
-    let authority = rights.covers(&desired.declared, &resolution, observed.seen.as_ref());
-    if let Some(Instance::Present { state, .. }) = &observed.seen {
-        ctx.memory.instance_is(&subject.uid, state);
-    }
-    let mut facts = Facts {
-        desired: desired.clone(),
-        standing: gather::standing(object, &authority, &rivals, &ctx.settings),
-        resolution,
-        rights,
-        history,
-        observed,
-        trouble: ctx.memory.trouble(&subject.uid),
-        restraint: Restraint { outsiders: ctx.memory.outsiders(&subject.uid), circuit: None },
-        leaving,
-    };
+    let question =
+        Question { object, status, desired, spot: &subject.spot, connection, began: subject.term.began };
+    let (mut facts, rivals) = gather::facts(ctx, question, rights, now);
     let mut decision = facts.decide(&connection.place, now);
     let uncounted = restrain(ctx, subject, &mut facts, &decision, now);
     if facts.restraint != Restraint::default() {

@@ -86,7 +86,7 @@ pub async fn run(
     replica: Replica,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Identity { account, instance } = tokio::select! {
+    let Identity { account, instance, partition: _ } = tokio::select! {
         identity = identity(&environment, &awaited.aws, &metrics) => identity,
         _ = stop.wait_for(|stop| *stop) => return,
     };

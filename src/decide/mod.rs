@@ -55,7 +55,7 @@ pub use self::observed::{
     Association, AssociationState, Grade, Instance, InstanceState, Observed, Rows, Tags, View,
 };
 pub use self::reason::{Cadence, Phase, Reason};
-pub use self::rights::{Authority, Lack, Rights, without_rights};
+pub use self::rights::{Authority, Lack, Rights, node_tag, without_rights};
 pub use self::trouble::{Trouble, TroubleKind};
 use crate::api::binding::Operation;
 use crate::ids::AssociationId;

@@ -204,6 +204,11 @@ impl Tags {
         self.0.get(key).is_some_and(|carried| **carried == *value)
     }
 
+    /// The value of a tag.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(|value| &**value)
+    }
+
     /// The keys.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(|key| &**key)

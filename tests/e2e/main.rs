@@ -7,6 +7,8 @@
 #![allow(clippy::indexing_slicing, reason = "a panic is how a test fails, in the helpers of tests as well")]
 
 mod a_converged_binding_costs_nothing;
+mod a_manifest_is_judged_as_the_api_server_judges;
+mod a_plan_on_a_pull_request;
 mod admission;
 mod an_edit_acts_at_once;
 mod another_tool_keeps_changing_it;
@@ -14,9 +16,11 @@ mod attacks;
 mod aws_says_no;
 mod aws_takes_no_credentials;
 mod chart;
+mod command;
 mod conditions_of_others;
 mod deleting_a_binding;
 mod ec2_answers_badly;
+mod exporting_a_fleet;
 mod grants;
 mod grants_matrix;
 mod iam_policies;
@@ -25,11 +29,14 @@ mod leader_election;
 mod look_but_do_not_touch;
 mod moto;
 mod no_diff_comes_from_us;
+mod plan_agrees_with_run;
+mod plan_tells_what_would_be_done;
 mod rights_of_the_controller;
 mod samples;
 mod someone_else_changed_it;
 mod stage;
 mod starting_and_stopping;
+mod the_docs_show_what_is_printed;
 mod the_instance_is_not_ready;
 mod the_profile_is_not_ready;
 mod the_shipped_manifests;
