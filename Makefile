@@ -63,6 +63,12 @@ chart: tools ## Bring what the chart copies from elsewhere up to date, and lint 
 	@hack/chart-files.sh
 	@$(TOOLS)/bin/helm lint --strict deploy/helm/instance-role-controller
 
+.PHONY: docs
+docs: need-rust ## Build docs/ as a book in target/book (mdBook itself: 3 to 8 minutes, once)
+	@hack/mdbook.sh $(TOOLS)
+	@$(TOOLS)/bin/mdbook build docs
+	@printf 'the book: %s/target/book/index.html\n' "$(CURDIR)"
+
 # --- checking
 
 .PHONY: test

@@ -11,5 +11,7 @@ pub mod ec2;
 pub mod ids;
 pub mod lease;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod rooms;
 pub mod telemetry;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::bindings::Key;
 use super::grants::NamespaceMeta;
+use super::trail;
 use crate::api::binding::InstanceRoleBindingStatus;
 use crate::api::condition::ConditionType;
 use crate::api::{FINALIZER, InstanceRoleBinding, InstanceRoleGrant};
@@ -60,6 +61,29 @@ impl Kubernetes {
 
     /// Brings the status of `judged` to `status`. The object as the API server has it then.
     pub async fn patch_status(
+        &self,
+        fence: &Fence,
+        judged: &InstanceRoleBinding,
+        status: &InstanceRoleBindingStatus,
+    ) -> Result<InstanceRoleBinding, Error> {
+        let (object, _) = self.note_intent(fence, judged, status).await?;
+        Ok(object)
+    }
+
+    /// The same before a write to EC2: with the object comes who declared what is to be written.
+    pub async fn note_intent(
+        &self,
+        fence: &Fence,
+        judged: &InstanceRoleBinding,
+        status: &InstanceRoleBindingStatus,
+    ) -> Result<(InstanceRoleBinding, Option<String>), Error> {
+        let mut written = self.apply_status(fence, judged, status).await?;
+        let declarer = trail::declarer(&written);
+        trim(&mut written);
+        Ok((written, declarer))
+    }
+
+    async fn apply_status(
         &self,
         fence: &Fence,
         judged: &InstanceRoleBinding,
@@ -117,7 +141,10 @@ impl Kubernetes {
         let key = Key::of(judged);
         let body = json!({"metadata": {"resourceVersion": judged.metadata.resource_version, "finalizers": finalizers}});
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        self.patch(fence, self.api(&key).patch(&key.name, &params, &Patch::Merge(&body))).await
+        let mut object =
+            self.patch(fence, self.api(&key).patch(&key.name, &params, &Patch::Merge(&body))).await?;
+        trim(&mut object);
+        Ok(object)
     }
 
     fn api(&self, key: &Key) -> Api<InstanceRoleBinding> {
@@ -140,9 +167,7 @@ impl Kubernetes {
         patch: impl Future<Output = Result<InstanceRoleBinding, kube::Error>>,
     ) -> Result<InstanceRoleBinding, Error> {
         fence.check()?;
-        let mut object = self.request("PATCH", patch).await?;
-        trim(&mut object);
-        Ok(object)
+        self.request("PATCH", patch).await
     }
 
     async fn request<T>(
