@@ -50,7 +50,7 @@ venv: need-python ## Install the aws CLI, boto3, moto and pytest under target/
 	@hack/venv.sh $(VENV) $(REQUIREMENTS)
 
 .PHONY: tools
-tools: need-go ## Build helm, promtool and the judge of health (3 minutes, once)
+tools: need-go ## Build helm, promtool, the judge of health and of the dashboard (3 minutes, once)
 	@hack/go-tools.sh $(TOOLS)
 
 .PHONY: crds

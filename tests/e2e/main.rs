@@ -29,6 +29,7 @@ mod samples;
 mod someone_else_changed_it;
 mod stage;
 mod starting_and_stopping;
+mod the_dashboard;
 mod the_docs_are_true;
 mod the_instance_is_not_ready;
 mod the_profile_is_not_ready;
