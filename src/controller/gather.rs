@@ -349,7 +349,10 @@ pub fn successor(
 ) -> Option<Successor> {
     // Nobody is left an instance whose right to it cannot be told.
     let rivals: Vec<Rival> = rivals.iter().filter(|rival| rival.authority.is_granted()).cloned().collect();
-    let lost = would_lose(binding, &rivals, &ctx.settings);
+    // Another one had the instance even before: nothing there is this one's to undo but what it brought there itself.
+    if would_lose(binding, &rivals, &ctx.settings) && !has_brought(binding) {
+        return Some(Successor::Done);
+    }
     let contenders: Vec<Contender> =
         rivals.iter().filter_map(|rival| contender(&rival.object, &ctx.settings)).collect();
     let next = conflict::winner(&contenders)?;
@@ -370,10 +373,6 @@ pub fn successor(
         leaving: None,
     };
     Some(match facts.decide(&at.place, now).step {
-        // It had the instance even before, and nothing there is this one's to undo but what it brought there itself, if the
-        // other does nothing about it.
-        Step::Refuse | Step::Hold if lost && has_brought(binding) => Successor::Refused,
-        _ if lost => Successor::Done,
         Step::Converged => Successor::Done,
         // Its profile it looks up itself.
         Step::Look(evidence) if !evidence.profile => Successor::Unseen(evidence),

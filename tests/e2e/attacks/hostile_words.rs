@@ -216,8 +216,10 @@ fn a_namespace_with_a_date_that_is_none_stops_nobody() -> Result<()> {
     let api = hostile.world().control_plane().api();
     let fields = json!([{"manager": "x", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
         "fieldsV1": {"f:metadata": {"f:labels": {"f:dated": {}}}}, "time": "9999-12-31T23:59:59Z"}]);
-    let patch = json!({"metadata": {"labels": {"dated": "yes"}, "managedFields": fields}});
     let namespace = format!("/api/v1/namespaces/{}", hostile.namespace());
+    api.merge(&namespace, &json!({"metadata": {"labels": {"dated": "yes"}}}))?;
+    // A patch that changes nothing but times is none.
+    let patch = json!({"metadata": {"labels": {"another": "yes"}, "managedFields": fields}});
     let patched = api.merge(&namespace, &patch)?;
     let kept = patched["metadata"]["managedFields"].to_string();
     assert!(kept.contains("9999-12-31"), "the API server keeps it: {kept}");

@@ -218,7 +218,7 @@ fn an_older_binding_that_does_nothing_keeps_no_profile_where_it_was_withdrawn() 
     a_second_later()?;
     owner.bind("web", &i, &json!({"name": "owner-app"}))?;
     owner.is_carried_out("web")?;
-    idle.edit("claim", json!({"mode": "Enforce"}))?;
+    idle.edit("claim", json!({"mode": "Enforce", "suspend": true}))?;
     owner.reaches("web", "Conflict")?;
     owner.delete("web")?;
     owner.vanishes("web")?;

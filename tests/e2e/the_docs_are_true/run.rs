@@ -99,9 +99,15 @@ fn run(world: &World, page: &Page) -> Result<String> {
         match block.class {
             Class::Shell => script += &format!("echo '{MARK}{}'\n{}", block.line, block.text),
             Class::Session => {
-                let may = if block.fails { "|| true" } else { "" };
                 for (number, command) in block.commands().iter().enumerate() {
-                    script += &format!("echo '{MARK}{}.{number}'\n{{ {command}\n}} 2>&1 {may}\n", block.line);
+                    script += &format!("echo '{MARK}{}.{number}'\n", block.line);
+                    script += &match block.fails {
+                        // What is to refuse it, such as a policy, may take a moment to be in force.
+                        true => format!(
+                            "for _ in $(seq 20); do said=$({{ {command}\n}} 2>&1) || break; sleep 0.5; done\nprintf '%s\\n' \"$said\"\n"
+                        ),
+                        false => format!("{{ {command}\n}} 2>&1\n"),
+                    };
                 }
             }
             Class::Manifests | Class::File | Class::Json | Class::Text | Class::NotRun => {}

@@ -4,6 +4,7 @@ mod journal;
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,9 +50,13 @@ impl Sandbox {
     /// # Errors
     /// As for [`start`](Self::start), or it does not know a flag.
     pub fn start_with(flags: &[&str]) -> Result<Self> {
+        // Worlds share an API server, so no two may have an instance of the same id.
+        static STARTED: AtomicU64 = AtomicU64::new(1);
+        let seed = format!("--set=seed={}", STARTED.fetch_add(1, Ordering::Relaxed));
         let scratch = Scratch::new("ec2-sandbox")?;
         let mut command = Command::new(binary("ec2-sandbox", "EC2_SANDBOX_BIN")?);
-        let process = Process::spawn("ec2-sandbox", command.args(flags), &scratch.join("ec2-sandbox.log"))?;
+        command.arg(seed).args(flags);
+        let process = Process::spawn("ec2-sandbox", &mut command, &scratch.join("ec2-sandbox.log"))?;
         let url =
             eventually_ok(
                 "the EC2 sandbox says where it listens",
