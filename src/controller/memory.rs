@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::decide::{Cadence, Grant, ProfileRef, Reason, Trouble, TroubleKind};
+use crate::decide::{Cadence, Grant, ProfileRef, Reason, Rows, Trouble, TroubleKind};
 
 /// What a note is valid for: another spec or a new request ends every back-off.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,6 +34,8 @@ struct Note {
     outcome: Option<(Timestamp, Outcome)>,
     drift_told: bool,
     errors: u32,
+    /// What EC2 showed when a change was put off until its turn.
+    put_off: Option<Box<Rows>>,
 }
 
 /// What became of a change whose intent stands in status.
@@ -204,6 +206,16 @@ impl Memory {
         !std::mem::replace(&mut note.drift_told, true)
     }
 
+    /// Notes what a change was decided by that waits for its turn.
+    pub fn put_off(&self, uid: &str, seen: &Rows) {
+        self.notes().entry(uid.to_owned()).or_default().put_off = Some(Box::new(seen.clone()));
+    }
+
+    /// Whether a change was put off, and nothing that it was decided by has changed since as far as is known.
+    pub fn is_put_off(&self, uid: &str, seen: &Rows) -> bool {
+        self.notes().get(uid).and_then(|note| note.put_off.as_deref()).is_some_and(|before| before == seen)
+    }
+
     /// The reason for which this binding asked to be looked at again, if the time has come.
     pub fn due(&self, uid: &str, now: Timestamp) -> Option<Reason> {
         self.notes().get(uid)?.poll.as_ref().filter(|poll| now >= poll.due).map(|poll| poll.reason)
@@ -337,6 +349,17 @@ mod tests {
         assert_eq!(memory.due("u", at(100)), None);
         let slowly = memory.next_look("u", Reason::InstanceTerminated, Some(at(50)), GRID, at(100)).unwrap();
         assert!(slowly >= Duration::from_secs(15), "a time that is past draws nothing nearer");
+    }
+
+    #[test]
+    fn a_change_stays_put_off_until_something_that_it_was_decided_by_changes() {
+        let memory = Memory::default();
+        memory.open(&version(1), true, at(0));
+        assert!(!memory.is_put_off("u", &Rows::Bare));
+        memory.put_off("u", &Rows::Bare);
+        assert!(memory.is_put_off("u", &Rows::Bare) && !memory.is_put_off("u", &Rows::Unclear));
+        memory.open(&version(2), true, at(1));
+        assert!(!memory.is_put_off("u", &Rows::Bare), "an edit is decided at once");
     }
 
     #[test]

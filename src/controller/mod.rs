@@ -19,6 +19,7 @@ mod leadership;
 mod memory;
 #[cfg(test)]
 mod model;
+mod passes;
 mod permit;
 mod reconcile;
 mod report;

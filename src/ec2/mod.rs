@@ -11,9 +11,12 @@ pub mod cloud;
 pub(crate) mod entry;
 pub mod error;
 pub mod fleet;
+mod found;
 mod gate;
 mod gather;
 mod listing;
+#[cfg(test)]
+mod tests;
 pub mod turns;
 
 pub use catalogue::Catalogue;

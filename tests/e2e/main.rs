@@ -34,3 +34,4 @@ mod the_shipped_manifests;
 mod two_bindings_for_one_instance;
 mod what_kubectl_shows;
 mod what_the_api_server_refuses;
+mod within_ec2s_limits;
