@@ -173,4 +173,9 @@ pub struct AssumedRole {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 1224), regex(pattern = r"^[A-Za-z0-9_+=,.@:/-]+$"))]
     pub external_id: Option<String>,
+    /// The source identity of the session, which CloudTrail shows for all that is done with it. The role's trust policy and
+    /// the controller's own must allow sts:SetSourceIdentity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 64), regex(pattern = r"^[A-Za-z0-9_+=,.@-]+$"))]
+    pub source_identity: Option<String>,
 }

@@ -23,6 +23,8 @@ pub struct AssumedRole {
     pub arn: RoleArn,
     /// What its trust policy demands to be told.
     pub external_id: Option<Arc<str>>,
+    /// What CloudTrail is to show as the session's source identity.
+    pub source_identity: Option<Arc<str>>,
 }
 
 /// What a binding asks for.
@@ -149,6 +151,7 @@ impl Grant {
                 Some(role) => Some(AssumedRole {
                     arn: RoleArn::parse(&role.assume_role_arn)?,
                     external_id: role.external_id.as_deref().map(Arc::from),
+                    source_identity: role.source_identity.as_deref().map(Arc::from),
                 }),
             },
             namespaces: spec.namespaces.names.clone().unwrap_or_default(),

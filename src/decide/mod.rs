@@ -333,7 +333,9 @@ pub fn decide(case: &Case<'_>, now: Timestamp) -> Decision {
     if let Some(decision) = moved(case)
         && !matches!(authority, Authority::Refused { .. })
     {
-        return decision.with(authority);
+        // Where no grant would let a deletion change anything, no settings are waited for either.
+        let waits = case.leaving.is_none() || release::may_change(case);
+        return if waits { decision.with(authority) } else { release::left_alone() };
     }
     match case.leaving {
         Some(leaving) => rights::gate(case, trouble::temper(case, release::release(case, leaving, now), now)),

@@ -52,6 +52,13 @@ pub(super) fn without_asking(desired: &Desired, leaving: &Leaving) -> Option<Dec
     None
 }
 
+/// Whether a grant would let the deletion change anything, whatever the instance carries.
+pub(super) fn may_change(case: &Case<'_>) -> bool {
+    case.desired.deletion != DeletionPolicy::Detach
+        || case.history.swapped_out().is_some()
+        || !matches!(case.rights.authority(Claim::Nothing, None), Authority::Refused { .. })
+}
+
 pub(super) fn release(case: &Case<'_>, leaving: &Leaving, now: Timestamp) -> Decision {
     let authority = match (case.rights.reach(case.observed.seen.as_ref()), &case.observed.instance) {
         (granted @ Authority::Granted { .. }, _) => granted,

@@ -17,7 +17,7 @@ use crate::ids::{AccountId, ProfileArn, ProfileId, RoleName};
 
 /// How often the listing is made at most.
 pub const LISTING: Duration = Duration::from_secs(60);
-/// Our own limit of single look-ups.
+/// Our own limit of single look-ups: IAM's limits are low and not published.
 const SINGLES: Limit = Limit { burst: 20.0, per_second: 5.0 };
 /// Profiles in a page of the listing, the most IAM gives.
 const PAGE: i32 = 1000;
@@ -74,7 +74,10 @@ struct Known {
     /// By name in lower case: IAM's names are unique ignoring case.
     profiles: HashMap<String, Profile>,
     answers: HashMap<Declared, Answer>,
+    /// When the listing was last made, or tried.
     listed: Option<Instant>,
+    /// When the last listing that succeeded began.
+    as_of: Option<Timestamp>,
     denied: bool,
     version: u64,
     news: Differing,
@@ -140,7 +143,8 @@ impl Catalogue {
         }
     }
 
-    /// Asks IAM about a declared profile: by the shared listing where that is due, else by a single look-up.
+    /// Asks IAM about a declared profile: by the shared listing where that is due, else by a single look-up. Where many
+    /// wait for one, the next listing answers them all: who declares a thousand profiles keeps nobody waiting for longer.
     ///
     /// # Errors
     /// IAM does not answer, and nothing is known of the profile. A denial is an answer.
@@ -149,11 +153,14 @@ impl Catalogue {
         if *declared == Declared::NoProfile {
             return Ok(());
         }
-        self.refresh(LISTING).await;
-        if matches!(self.known().find(declared), Found::One(profile) if profile.as_of >= asked) {
-            return Ok(());
+        loop {
+            self.refresh(LISTING).await;
+            if self.known().is_answered(declared, asked, &self.account) {
+                return Ok(());
+            }
+            let Err(wait) = self.singles.lock().await.take(Instant::now()) else { break };
+            tokio::time::sleep(wait).await;
         }
-        self.single_token().await;
         let began = Timestamp::now();
         let found = match declared {
             Declared::NoProfile => return Ok(()),
@@ -167,16 +174,7 @@ impl Catalogue {
             Ok(profiles) => {
                 known.forget(declared, began);
                 profiles.into_iter().for_each(|profile| known.keep(profile));
-                if matches!(known.find(declared), Found::No) {
-                    let since = match known.answers.get(declared) {
-                        Some(Answer::Missing { since, .. }) => *since,
-                        Some(Answer::Denied) | None => began,
-                    };
-                    let told = missing(declared, &self.account);
-                    known.answers.insert(declared.clone(), Answer::Missing { told, since });
-                } else {
-                    known.answers.remove(declared);
-                }
+                known.conclude(declared, began, &self.account);
                 Ok(())
             }
             Err(error) if error.meaning() == Meaning::Denied => {
@@ -204,7 +202,7 @@ impl Catalogue {
         known.version += 1;
         match result {
             Ok((profiles, began)) => {
-                known.denied = false;
+                (known.denied, known.as_of) = (false, Some(began));
                 let differing = known.replace(profiles, began);
                 known.news.add(differing);
             }
@@ -216,17 +214,6 @@ impl Catalogue {
                     tracing::debug!(%error, "instance profiles cannot be listed now");
                 }
             }
-        }
-    }
-
-    /// IAM's limits are low and not published: single look-ups are paced by themselves.
-    async fn single_token(&self) {
-        loop {
-            let wait = match self.singles.lock().await.take(Instant::now()) {
-                Ok(()) => return,
-                Err(wait) => wait,
-            };
-            tokio::time::sleep(wait).await;
         }
     }
 
@@ -323,6 +310,34 @@ impl Known {
                 }
             }
         }
+    }
+
+    /// Whether IAM has told of the declaration since it was `asked` for, by a look-up or by a listing, which tells what is
+    /// missing as well.
+    fn is_answered(&mut self, declared: &Declared, asked: Timestamp, account: &AccountId) -> bool {
+        if matches!(self.find(declared), Found::One(profile) if profile.as_of >= asked) {
+            return true;
+        }
+        let listed = self.as_of.filter(|as_of| *as_of >= asked);
+        if let Some(as_of) = listed {
+            self.conclude(declared, as_of, account);
+            self.version += 1;
+        }
+        listed.is_some()
+    }
+
+    /// Draws the conclusion from a look that began at `began` and showed all there is.
+    fn conclude(&mut self, declared: &Declared, began: Timestamp, account: &AccountId) {
+        if !matches!(self.find(declared), Found::No) {
+            self.answers.remove(declared);
+            return;
+        }
+        let since = match self.answers.get(declared) {
+            Some(Answer::Missing { since, .. }) => *since,
+            Some(Answer::Denied) | None => began,
+        };
+        let told = missing(declared, account);
+        self.answers.insert(declared.clone(), Answer::Missing { told, since });
     }
 
     fn keep(&mut self, profile: Profile) {

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
-use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use aws_sdk_ec2::config::SharedCredentialsProvider;
 use tokio::sync::mpsc;
 
+use super::assume::Assuming;
 use super::budget::Limit;
 use super::catalogue::Catalogue;
 use super::client::{Caller, Ec2, Reads};
@@ -25,8 +25,6 @@ use crate::telemetry::Metrics;
 /// How long a call may take in all. A write must be over within the time by which a Lease outlives its renewal.
 const CALL: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
-/// The session name at the roles that grants name: CloudTrail shows it.
-const SESSION: &str = "instance-role-controller";
 
 /// What the environment says about AWS, before anybody was asked.
 #[derive(Debug, Clone)]
@@ -83,14 +81,8 @@ impl Environment {
     }
 
     /// The same environment, acting as another role.
-    async fn acting_as(&self, role: &AssumedRole) -> SdkConfig {
-        let provider =
-            AssumeRoleProvider::builder(role.arn.as_str()).session_name(SESSION).configure(&self.config);
-        let provider = match &role.external_id {
-            Some(id) => provider.external_id(&**id),
-            None => provider,
-        };
-        let provider = SharedCredentialsProvider::new(provider.build().await);
+    fn acting_as(&self, role: &AssumedRole) -> SdkConfig {
+        let provider = SharedCredentialsProvider::new(Assuming::new(&self.config, role));
         self.config.to_builder().credentials_provider(provider).build()
     }
 }
@@ -243,7 +235,7 @@ impl Cloud {
             None => (self.own.clone(), self.environment.config.clone(), None),
             Some(role) => {
                 let id = AccountId::parse(role.arn.account()).unwrap_or_else(|_| self.own.clone());
-                (id, self.environment.acting_as(role).await, Some(role.arn.clone()))
+                (id, self.environment.acting_as(role), Some(role.arn.clone()))
             }
         };
         let caller = Caller { metrics: Arc::clone(&self.metrics), role };

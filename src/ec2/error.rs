@@ -217,6 +217,12 @@ impl Error {
         }
     }
 
+    /// Whether AWS's words name this id.
+    pub fn names(&self, id: &str) -> bool {
+        let Self::Refused { message, .. } = self else { return false };
+        message.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '-').any(|word| word == id)
+    }
+
     /// Whether a write may have been carried out all the same: no reply came, or AWS failed half-way (5xx).
     pub fn outcome_unknown(&self) -> bool {
         match self {

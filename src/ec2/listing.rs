@@ -72,22 +72,23 @@ pub async fn list(
 }
 
 /// The associations of a batch, and the ids that EC2 calls malformed. One such id fails the call for all, so
-/// the batch is halved until the bad ones stand alone.
+/// the batch goes without those that EC2 names; where it names none, it is halved until the bad ones stand alone.
 pub async fn associations(
     ec2: &Ec2,
     token: ReadToken,
     batch: &[InstanceId],
 ) -> Result<(Vec<Row>, Vec<InstanceId>), Error> {
-    let (mut rows, mut malformed, mut todo, mut token) = (Vec::new(), Vec::new(), vec![batch], Some(token));
+    let (mut rows, mut malformed, mut todo, mut token) =
+        (Vec::new(), Vec::new(), vec![batch.to_vec()], Some(token));
     while let Some(part) = todo.pop() {
         let token = match token.take() {
             Some(token) => token,
             None => ec2.read_token(Read::Associations).await,
         };
-        match ec2.associations_of(token, part).await {
+        match ec2.associations_of(token, &part).await {
             Ok(found) => rows.extend(found),
             Err(error) if error.meaning() == Meaning::InstanceMalformed => {
-                halve(part, &mut todo, &mut malformed)
+                leave_out(part, &error, &mut todo, &mut malformed)
             }
             Err(error) => return Err(error),
         }
@@ -102,16 +103,16 @@ pub async fn instances(
     batch: &[InstanceId],
 ) -> Result<(HashMap<InstanceId, Instance>, Vec<InstanceId>), Error> {
     let (mut all, mut malformed, mut todo, mut token) =
-        (HashMap::new(), Vec::new(), vec![batch], Some(token));
+        (HashMap::new(), Vec::new(), vec![batch.to_vec()], Some(token));
     while let Some(part) = todo.pop() {
         let token = match token.take() {
             Some(token) => token,
             None => ec2.read_token(Read::Instances).await,
         };
-        match ec2.instances(token, part).await {
+        match ec2.instances(token, &part).await {
             Ok(found) => all.extend(found),
             Err(error) if error.meaning() == Meaning::InstanceMalformed => {
-                halve(part, &mut todo, &mut malformed)
+                leave_out(part, &error, &mut todo, &mut malformed)
             }
             Err(error) => return Err(error),
         }
@@ -119,11 +120,65 @@ pub async fn instances(
     Ok((all, malformed))
 }
 
-fn halve<'a>(part: &'a [InstanceId], todo: &mut Vec<&'a [InstanceId]>, malformed: &mut Vec<InstanceId>) {
-    if let [single] = part {
-        malformed.push(single.clone());
-        return;
+/// What is left to ask for after EC2 refused a batch for an id in it: all but those it names, or either half.
+fn leave_out(
+    part: Vec<InstanceId>,
+    refusal: &Error,
+    todo: &mut Vec<Vec<InstanceId>>,
+    malformed: &mut Vec<InstanceId>,
+) {
+    let alone = part.len() == 1;
+    let (named, mut rest): (Vec<_>, Vec<_>) =
+        part.into_iter().partition(|id| alone || refusal.names(id.as_str()));
+    let half = if named.is_empty() { rest.len() / 2 } else { 0 };
+    malformed.extend(named);
+    let other = rest.split_off(half);
+    todo.extend([rest, other].into_iter().filter(|part| !part.is_empty()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(all: &[&str]) -> Vec<InstanceId> {
+        all.iter().map(|id| InstanceId::parse(id).unwrap()).collect()
     }
-    let (left, right) = part.split_at(part.len() / 2);
-    todo.extend([left, right]);
+
+    #[test]
+    fn who_is_named_is_left_out_and_where_nobody_is_the_batch_is_halved() {
+        let (short, long, other) = ("i-0123abcd", "i-0123abcd456789012", "i-00000000000000000");
+        let named = |id: &str| format!("A filter with an invalid instance-id of '{id}' was given");
+        for (story, message, part, bad, left) in [
+            ("one is named", named(other), vec![short, other, long], vec![other], vec![vec![short, long]]),
+            ("a name within a longer one", named(long), vec![short, long], vec![long], vec![vec![short]]),
+            ("the only one left", named(long), vec![long], vec![long], vec![]),
+            (
+                "nobody is named",
+                "bad id".into(),
+                vec![short, long, other],
+                vec![],
+                vec![vec![short], vec![long, other]],
+            ),
+            (
+                "somebody who was not asked for",
+                named("i-9"),
+                vec![short, long],
+                vec![],
+                vec![vec![short], vec![long]],
+            ),
+            ("alone", "bad id".into(), vec![short], vec![short], vec![]),
+        ] {
+            let refusal = Error::Refused {
+                operation: "DescribeInstances",
+                meaning: Meaning::InstanceMalformed,
+                code: "InvalidParameterValue".into(),
+                message,
+                request_id: None,
+            };
+            let (mut todo, mut malformed) = (Vec::new(), Vec::new());
+            leave_out(ids(&part), &refusal, &mut todo, &mut malformed);
+            assert_eq!(malformed, ids(&bad), "{story}");
+            assert_eq!(todo, left.iter().map(|part| ids(part)).collect::<Vec<_>>(), "{story}");
+        }
+    }
 }

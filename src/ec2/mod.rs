@@ -4,6 +4,7 @@
 //! Kubernetes. AWS SDK types do not leave it. Start with [`cloud`] (who we are and where), then
 //! [`fleet`] (one look serves all), [`client`] (the calls) and [`error`] (the table of meanings).
 
+mod assume;
 pub mod budget;
 pub mod catalogue;
 pub mod client;

@@ -666,6 +666,23 @@ fn another_region_is_told_of_only_to_who_has_a_grant_and_nothing_is_concluded_th
         ),
         ("granted", moved(Law::of([by_id(&[APP])])), refuse(Reason::RegionChanged)),
         (
+            "a detach that no grant allows wherever the instance is: nothing is waited for",
+            moved(Law::of([never_none(by_id(&[APP]))])).on_deletion(DeletionPolicy::Detach),
+            left(),
+        ),
+        (
+            "a detach that one allows",
+            moved(Law::of([by_id(&[APP])])).on_deletion(DeletionPolicy::Detach),
+            refuse(Reason::RegionChanged),
+        ),
+        (
+            "a swap to be ended",
+            moved(Law::of([never_none(by_id(&[APP]))]))
+                .on_deletion(DeletionPolicy::Detach)
+                .after_swapping_out(OLD),
+            refuse(Reason::RegionChanged),
+        ),
+        (
             "alive, without a grant",
             want(APP).carried_out_in(elsewhere()).under(Law::none()),
             not_authorized(),

@@ -84,7 +84,35 @@ fn an_instance_of_another_account() -> Result<()> {
     for call in assumed {
         assert_eq!(call.params["RoleSessionName"], "instance-role-controller");
         assert_eq!(call.params["ExternalId"], "from-us-7");
+        assert_eq!(
+            call.params.get("SourceIdentity"),
+            None,
+            "it needs a permission that nobody was asked for"
+        );
     }
+    Ok(())
+}
+
+#[test]
+fn a_source_identity_where_the_grant_asks_for_it() -> Result<()> {
+    let s = stranger("traced")?;
+    let number = "200000000009";
+    let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+        "Principal": {"AWS": format!("arn:aws:iam::{}:root", world::ACCOUNT)}, "Action": ["sts:AssumeRole", "sts:SetSourceIdentity"]}]});
+    let role = json!({"account": number, "name": "bindings", "trust": trust});
+    let role = s.sandbox().post("roles", &role)?["roles"][0]["arn"].as_str().context("no role")?.to_owned();
+    s.sandbox().add_profile(&json!({"account": number, "region": REGION, "name": "theirs"}))?;
+    let account = Account { number, role };
+    let i = account.instance(&s, &[])?;
+    let mut grant = account.grant(&[&i], None);
+    grant["aws"]["sourceIdentity"] = json!("team-a");
+    s.grant("traced", &grant)?;
+    s.bind("web", &i, &json!({"name": "theirs"}))?;
+    s.is_carried_out("web")?;
+    let calls = s.sandbox().calls_since(0)?;
+    let ours = |role: &Value| *role == account.role;
+    let assumed = calls.iter().find(|call| call.params.get("RoleArn").is_some_and(ours));
+    assert_eq!(assumed.context("not assumed")?.params["SourceIdentity"], "team-a");
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! Being there first, being many, or refusing to go: none of it takes an instance from those who were given it.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::grants::{Rights, allowing, allowing_on, arn, stranger, with};
 use crate::stage::{
-    ASSOCIATE, DISASSOCIATE, REPLACE, Story, a_second_later, condition, is_held, message, truth,
+    ASSOCIATE, DISASSOCIATE, REPLACE, Story, a_second_later, condition, is_held, message, truth, world,
 };
 
 #[test]
@@ -176,6 +178,32 @@ fn many_bindings_take_no_more_than_their_namespace_was_given() -> Result<()> {
     greedy.is_carried_out("web-01")?;
     greedy.passes(2)?;
     assert_eq!(taken(())?, 2);
+    Ok(())
+}
+
+#[test]
+fn who_declares_many_profiles_that_are_not_there_keeps_nobody_waiting_for_iam() -> Result<()> {
+    const FLOOD: usize = 400;
+    let world = world(&[])?;
+    let dreamer = world.scenario("dreamer")?;
+    let instances = dreamer.sandbox().add_instances(&json!({"count": FLOOD, "state": "running"}))?;
+    let name = |n: usize| format!("dream-{n:03}");
+    for (n, i) in instances.iter().enumerate() {
+        dreamer.bind(&name(n), i, &json!({"name": name(n)}))?;
+    }
+    for n in 0..FLOOD {
+        let told = "is told that there is no such profile";
+        let within = std::time::Duration::from_secs(150);
+        dreamer.wait_until_within(within, &name(n), told, |found| message(found).contains("IAM has no"))?;
+    }
+    // The listing told most of them, so who comes next waits for the listing at most, however many there are.
+    let calls = dreamer.sandbox().calls_since(0)?;
+    let asked: HashSet<&str> = calls
+        .iter()
+        .filter(|call| call.action == "GetInstanceProfile")
+        .filter_map(|call| call.params.get("InstanceProfileName").and_then(Value::as_str))
+        .collect();
+    assert!(!asked.is_empty() && asked.len() < FLOOD, "{} were looked up one by one", asked.len());
     Ok(())
 }
 
