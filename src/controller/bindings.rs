@@ -124,6 +124,8 @@ pub type Scope = Option<String>;
 /// What a change of the bindings means for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
+    /// All watches have listed what they see, for the first time.
+    Listed,
     /// This binding is gone; its UID.
     Gone(Arc<Key>, String),
     /// No binding names this instance any more.
@@ -221,12 +223,6 @@ impl Bindings {
             None => self.own_region.clone(),
         };
         Some(Spot { region, instance: InstanceId::parse(id).ok()? })
-    }
-
-    /// Notes that a watch has listed all it sees; whether that was the first time and all watches have now.
-    pub fn listed(&self, scope: &Scope) -> bool {
-        let mut index = self.index();
-        index.listed.insert(scope.clone()) && index.listed.len() == self.scopes
     }
 
     /// Whether all watches have listed what they see.
@@ -353,9 +349,12 @@ impl Bindings {
                     |key: &&Arc<Key>| scope.as_ref().is_none_or(|namespace| *namespace == key.namespace);
                 let gone: Vec<Arc<Key>> =
                     index.all.keys().filter(ours).filter(|key| !seen.contains(*key)).cloned().collect();
+                // Before anybody is woken: a pass that finds the list wanting puts itself off.
+                let first = index.listed.insert(scope.clone()) && index.listed.len() == self.scopes;
                 drop(index);
                 seen.iter().for_each(|key| self.passes.wake(key, Urgency::Routine));
-                gone.iter().flat_map(|key| self.deleted(key)).collect()
+                let gone = gone.iter().flat_map(|key| self.deleted(key));
+                first.then_some(News::Listed).into_iter().chain(gone).collect()
             }
             Event::Apply(Watched { kept, .. }) => {
                 let key = Arc::clone(kept.key());
@@ -487,3 +486,6 @@ pub fn is_settled(binding: &InstanceRoleBinding) -> bool {
             && condition::is_true(&status.conditions, ConditionType::Synced)
     })
 }
+
+#[cfg(test)]
+mod tests;

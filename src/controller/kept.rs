@@ -539,6 +539,14 @@ mod tests {
         assert!(std::ptr::eq(&*one.1.conditions, &*other.1.conditions));
     }
 
+    /// A hundred thousand of them are to fit into 300 MiB with all that EC2 shows of their instances.
+    #[test]
+    fn a_binding_at_rest_is_small() {
+        assert!(size_of::<Kept>() <= 192, "{}", size_of::<Kept>());
+        assert!(size_of::<Status>() <= 96, "{}", size_of::<Status>());
+        assert!(size_of::<crate::ec2::entry::Entry>() <= 208, "{}", size_of::<crate::ec2::entry::Entry>());
+    }
+
     #[test]
     fn an_instance_that_cannot_be_read_is_nowhere_and_told_as_it_stands() {
         let mut odd = binding(json!({"name": "app"}));

@@ -222,9 +222,12 @@ fn follow(
 ) {
     match event {
         Ok(event) => {
-            let done = matches!(event, watcher::Event::InitDone);
             for news in ctx.bindings.follow(scope, event) {
                 match news {
+                    News::Listed => {
+                        tracing::info!("watching bindings");
+                        has_listed(ctx, awaited);
+                    }
                     News::Gone(key, uid) => {
                         ctx.memory.forget(&uid);
                         ctx.leave_queues(&key);
@@ -242,10 +245,6 @@ fn follow(
                         }
                     }
                 }
-            }
-            if done && ctx.bindings.listed(scope) {
-                tracing::info!("watching bindings");
-                has_listed(ctx, awaited);
             }
         }
         // A watch that breaks off is taken up again by itself: what was once listed is known all the same.

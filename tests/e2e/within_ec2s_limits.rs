@@ -83,9 +83,8 @@ fn an_edit_goes_before_the_repairs_that_wait() -> Result<()> {
 
 #[test]
 fn passes_come_as_often_as_reads_allow_and_a_metric_says_so() -> Result<()> {
-    let interval = |world: &world::World| {
-        world.controller()?.metric("instancerole_resync_interval_seconds", &[world::ACCOUNT])
-    };
+    let interval =
+        |world: &world::World| world.controller()?.metric("instancerole_resync_interval_seconds", &[]);
     let rich = quick_world()?;
     // A thousandth of twenty calls a second, and half of that for passes: one call in a hundred seconds.
     let poor = world(&["--resync-interval=1s", "--aws-budget-share=0.001"])?;
