@@ -20,7 +20,7 @@ use super::slots::Slot;
 use super::{kubernetes, memory};
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{InstanceRoleBindingStatus, Operation};
-use crate::decide::{Association, Cause, Decision, Evidence, TroubleKind, Write, trouble};
+use crate::decide::{Association, Cause, Decision, Evidence, ProfileRef, TroubleKind, Write, trouble};
 use crate::ec2::turns::{Class, Turn};
 use crate::ec2::{Connection, Error, Meaning, Reply};
 use crate::ids::InstanceId;
@@ -62,25 +62,14 @@ pub async fn act(
     }
     subject.term.fence.check()?;
     let place = subject.connection.place.clone();
-    if let Turn::Later(wait) = ctx.turn(&place, operation, &subject.key, class(subject, write, decision)) {
-        return Ok(Outcome::Waits(wait));
-    }
+    let class = class(subject, write, decision);
     if let Write::Disassociate { then: Some(profile), .. } = write
-        && let Err(error) =
-            subject.connection.fleet.ec2().would_associate(&subject.desired.instance, profile).await
+        && let Some(outcome) = rehearse(ctx, subject, slot, profile, class).await
     {
-        let now = Timestamp::now();
-        match error.meaning() {
-            // A dry run stops a write only by a refusal that its second half would meet.
-            Meaning::Denied | Meaning::ProfileUnknown => {
-                tracing::info!(%error, "the second half of the swap would be refused, so the first is not begun");
-                ctx.memory.failed(&subject.uid, error.trouble(), Some(profile), now);
-                ctx.give_back(&place, operation);
-                return Ok(Outcome::Called);
-            }
-            Meaning::Throttled => ctx.throttled(&place, Operation::AssociateIamInstanceProfile),
-            _ => {}
-        }
+        return Ok(outcome);
+    }
+    if let Turn::Later(wait) = ctx.turn(&place, operation, &subject.key, class) {
+        return Ok(Outcome::Waits(wait));
     }
     let before = subject.status.clone();
     let begun = Timestamp::now();
@@ -99,6 +88,12 @@ pub async fn act(
         Ok(Some(permit)) => {
             let sending = send(&subject.connection, &subject.desired.instance, &permit);
             let result = slot.lend(sending).await;
+            if let Err(error @ Error::Late { .. }) = &result {
+                tracing::info!(operation = name(operation), %error, "not written");
+                not_sent(ctx, subject, operation);
+                subject.look_again.instance = true;
+                return Ok(Outcome::Called);
+            }
             if let Err(error @ Error::NotSent { .. }) = &result {
                 tracing::info!(operation = name(operation), %error, "not written");
                 not_sent(ctx, subject, operation);
@@ -121,6 +116,44 @@ pub async fn act(
     Ok(Outcome::Called)
 }
 
+/// Tries the second half of a swap by a dry run, unless that was done a moment ago. It takes a turn as the call itself
+/// does, used up whatever the answer: EC2 counts it, and who edits in a loop must not use up what others wait for. None: the
+/// first half may be made.
+async fn rehearse(
+    ctx: &Context,
+    subject: &Subject,
+    slot: &mut Slot,
+    profile: &ProfileRef,
+    class: Class,
+) -> Option<Outcome> {
+    let (place, uid) = (&subject.connection.place, &subject.uid);
+    let operation = Operation::AssociateIamInstanceProfile;
+    if ctx.memory.has_rehearsed(uid, profile, Timestamp::now()) {
+        return None;
+    }
+    if let Turn::Later(wait) = ctx.turn(place, operation, &subject.key, class) {
+        return Some(Outcome::Waits(wait));
+    }
+    let ec2 = subject.connection.fleet.ec2();
+    let answer = slot.lend(ec2.would_associate(&subject.desired.instance, profile)).await;
+    let now = Timestamp::now();
+    match answer.as_ref().err().map(Error::meaning) {
+        // A dry run stops a write only by a refusal that its second half would meet.
+        Some(Meaning::Denied | Meaning::ProfileUnknown) => {}
+        meaning => {
+            if meaning == Some(Meaning::Throttled) {
+                ctx.throttled(place, operation);
+            }
+            ctx.memory.rehearsed(uid, profile, now);
+            return None;
+        }
+    }
+    let error = answer.err()?;
+    tracing::info!(%error, "the second half of the swap would be refused, so the first is not begun");
+    ctx.memory.failed(uid, error.trouble(), Some(profile), now);
+    Some(Outcome::Called)
+}
+
 /// Nothing went out: the intent is taken back.
 fn not_sent(ctx: &Context, subject: &mut Subject, operation: Operation) {
     ctx.give_back(&subject.connection.place, operation);
@@ -139,11 +172,11 @@ fn class(subject: &Subject, write: &Write, decision: &Decision) -> Class {
 }
 
 async fn send(connection: &Connection, instance: &InstanceId, permit: &Permit<'_>) -> Result<Reply, Error> {
-    let ec2 = connection.fleet.ec2();
+    let (ec2, until) = (connection.fleet.ec2(), permit.until());
     match permit.write() {
-        Write::Associate { profile } => ec2.associate(instance, profile).await,
-        Write::Replace { association, profile, .. } => ec2.replace(association, profile).await,
-        Write::Disassociate { association, .. } => ec2.disassociate(association).await,
+        Write::Associate { profile } => ec2.associate(instance, profile, until).await,
+        Write::Replace { association, profile, .. } => ec2.replace(association, profile, until).await,
+        Write::Disassociate { association, .. } => ec2.disassociate(association, until).await,
     }
 }
 
@@ -165,6 +198,7 @@ fn conclude(
                 ctx.memory.ended(&subject.uid, at, memory::Outcome::Completed(reply.request_id.clone()));
             }
             ctx.metrics.mutation(name(operation), MutationResult::Success);
+            ctx.memory.halved(&subject.uid, begun.filter(|_| write.then().is_some()));
             if unchanged(write, reply.association.as_ref()) {
                 ctx.memory.failed(&subject.uid, TroubleKind::Unchanged, trouble::brought(write), now);
             } else if subject
@@ -180,6 +214,9 @@ fn conclude(
             let unknown = error.outcome_unknown();
             if unknown {
                 fleet.wrote_perhaps(id, now);
+                if write.then().is_some() {
+                    ctx.memory.halved(&subject.uid, begun);
+                }
             } else {
                 report::withdraw(&mut subject.status);
                 if let Some(at) = begun {

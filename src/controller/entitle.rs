@@ -39,7 +39,7 @@ pub fn entitle(
         return Err(Lack::Namespace);
     }
     let mut noted = if binding.metadata.deletion_timestamp.is_some() { noted(binding) } else { Vec::new() };
-    noted.extend(gather::swapped_out(binding));
+    noted.extend(binding.status.iter().flat_map(gather::swapping));
     let meant = |grant: &&Arc<Grant>| {
         grant.could_cover(&desired.declared) || noted.iter().any(|profile| grant.covers_profile(profile))
     };
@@ -64,7 +64,7 @@ pub fn entitle(
     if rights.grants.is_empty() {
         return Err(full);
     }
-    let credentials = rights.credentials().map_err(Lack::Credentials)?;
+    let (credentials, rights) = rights.agreed(&desired.declared).map_err(Lack::Credentials)?;
     Ok(Entitled { rights, credentials })
 }
 

@@ -23,7 +23,7 @@ use crate::ec2::fleet::{SETTLE, SETTLE_UNKNOWN};
 use crate::ids::{AccountId, InstanceId, Malformed, ProfileArn, ProfileName, Region, RoleName};
 
 /// How far the clock of another replica may be ahead.
-const SKEW: SignedDuration = SignedDuration::from_secs(5);
+pub const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// The spec, parsed, with the controller's defaults filled in. The API server has refused malformed ones already, but
 /// for those that were stored before its rules.
@@ -160,7 +160,9 @@ pub struct Rival {
 pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Connection) -> Vec<Rival> {
     let covered = |namespace: &str| !ctx.grants.covering(namespace).is_empty();
     let mut rivals = Vec::new();
-    let mut first: Option<Timestamp> = None;
+    // Who lives is kept from nothing by those who live and are younger.
+    let own = binding.metadata.creation_timestamp.as_ref().map(|created| created.0);
+    let mut first = own.filter(|_| binding.metadata.deletion_timestamp.is_none());
     for other in ctx.bindings.others(spot, &Key::of(binding), covered) {
         if !other.deleted && first.is_some_and(|first| other.created > first) {
             continue;
@@ -169,7 +171,7 @@ pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Co
             continue;
         };
         if rival.authority.is_granted() && contender(&rival.object, &ctx.settings).is_some() {
-            first.get_or_insert(other.created);
+            first = Some(first.map_or(other.created, |first| first.min(other.created)));
         }
         rivals.push(rival);
     }
@@ -187,6 +189,8 @@ fn rival(ctx: &Context, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Conn
     let seen = at.fleet.observed(&spot.instance, now, Timestamp::MIN).seen;
     let authority = entitled.rights.covers(&desired.declared, &resolution, seen.as_ref());
     let counts = match authority {
+        // An instance that it may not touch it keeps from nobody.
+        _ if entitled.rights.is_kept_from(&desired.declared, &resolution, seen.as_ref()) => false,
         Authority::Granted { .. } => true,
         Authority::Refused { .. } => false,
         // It is given the benefit of the doubt, but not for as long as its role or IAM may be away.
@@ -278,9 +282,7 @@ pub fn successor(
 ) -> Option<Successor> {
     // Nobody is left an instance whose right to it cannot be told.
     let rivals: Vec<Rival> = rivals.iter().filter(|rival| rival.authority.is_granted()).cloned().collect();
-    if would_lose(binding, &rivals, &ctx.settings) {
-        return Some(Successor::Done);
-    }
+    let lost = would_lose(binding, &rivals, &ctx.settings);
     let contenders: Vec<Contender> =
         rivals.iter().filter_map(|rival| contender(&rival.object, &ctx.settings)).collect();
     let next = conflict::winner(&contenders)?;
@@ -300,6 +302,10 @@ pub fn successor(
         leaving: None,
     };
     Some(match facts.decide(&at.place, now).step {
+        // It had the instance even before, and nothing there is this one's to undo but what it brought there itself, if the
+        // other does nothing about it.
+        Step::Refuse | Step::Hold if lost && has_brought(binding) => Successor::Refused,
+        _ if lost => Successor::Done,
         Step::Converged => Successor::Done,
         // Its profile it looks up itself.
         Step::Look(evidence) if !evidence.profile => Successor::Unseen(evidence),
@@ -308,23 +314,31 @@ pub fn successor(
     })
 }
 
-/// Whether another binding had the instance even before this one was deleted: then nothing there is this one's to undo.
+/// Whether the newest change of a binding brought a profile to its instance.
+fn has_brought(binding: &InstanceRoleBinding) -> bool {
+    let newest = binding.status.as_ref().and_then(|status| status.changes.first()).and_then(past_change);
+    newest.is_some_and(|change| change.to.profile().is_some())
+}
+
+/// Whether another binding had the instance even before this one was deleted.
 fn would_lose(binding: &InstanceRoleBinding, rivals: &[Rival], settings: &Settings) -> bool {
     let mut undeleted = binding.clone();
     undeleted.metadata.deletion_timestamp = None;
     matches!(standing(&undeleted, &Authority::Open, rivals, settings), Standing::Loser { .. })
 }
 
-/// The profile that was taken off where status tells of a swap whose second half has not come.
-pub fn swapped_out(binding: &InstanceRoleBinding) -> Option<ProfileRef> {
-    let status = binding.status.as_ref()?;
+/// The profiles that a swap is about whose second half has not come, as status tells: the one that was taken off, and the
+/// one that was to come.
+pub fn swapping(status: &InstanceRoleBindingStatus) -> Vec<ProfileRef> {
     let changes = status.changes.iter().filter_map(past_change).collect();
-    History { changes, ..History::default() }.swapped_out().cloned()
+    let history = History { changes, ..History::default() };
+    [history.swapped_out(), history.swapped_in()].into_iter().flatten().cloned().collect()
 }
 
 /// Whether there may be something to end that is not what is declared.
 pub fn is_unfinished(binding: &InstanceRoleBinding) -> bool {
-    binding.metadata.deletion_timestamp.is_some() || swapped_out(binding).is_some()
+    let swapping = |status| !swapping(status).is_empty();
+    binding.metadata.deletion_timestamp.is_some() || binding.status.as_ref().is_some_and(swapping)
 }
 
 /// Whether our finalizer is on the object.

@@ -10,6 +10,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use tokio::sync::{Notify, watch};
 
+use super::readable::Readable;
 use crate::api::InstanceRoleGrant;
 use crate::decide::Grant;
 use crate::decide::grant::Labels;
@@ -115,13 +116,13 @@ impl Grants {
     }
 
     /// Follows the watch of grants. What is wrong with the one that the event is about is returned: it grants nothing.
-    pub fn follow(&self, event: &Event<InstanceRoleGrant>) -> Option<Complaint> {
+    pub fn follow(&self, event: &Event<Readable<InstanceRoleGrant>>) -> Option<Complaint> {
         match event {
             Event::Init => {
                 self.lock().listing_grants.clear();
                 None
             }
-            Event::InitApply(object) => {
+            Event::InitApply(Readable(object)) => {
                 let (grant, complaint) = read(object);
                 if let Some(grant) = grant {
                     self.lock().listing_grants.insert(object.name_any(), grant);
@@ -139,13 +140,13 @@ impl Grants {
                 self.has_listed(|listed| listed.grants = true);
                 None
             }
-            Event::Apply(object) => {
+            Event::Apply(Readable(object)) => {
                 let (grant, complaint) = read(object);
                 self.lock().set_grant(&object.name_any(), grant);
                 self.news.notify_one();
                 complaint
             }
-            Event::Delete(object) => {
+            Event::Delete(Readable(object)) => {
                 self.lock().set_grant(&object.name_any(), None);
                 self.news.notify_one();
                 None
@@ -154,11 +155,11 @@ impl Grants {
     }
 
     /// Follows the watch of namespaces.
-    pub fn follow_namespaces(&self, event: &Event<NamespaceMeta>) {
+    pub fn follow_namespaces(&self, event: &Event<Readable<NamespaceMeta>>) {
         let mut known = self.lock();
         match event {
             Event::Init => known.listing_namespaces.clear(),
-            Event::InitApply(namespace) => {
+            Event::InitApply(Readable(namespace)) => {
                 known.listing_namespaces.insert(namespace.name_any(), labels(namespace));
             }
             Event::InitDone => {
@@ -172,8 +173,10 @@ impl Grants {
                 self.has_listed(|listed| listed.namespaces = true);
                 return;
             }
-            Event::Apply(namespace) => known.set_namespace(namespace.name_any(), Some(labels(namespace))),
-            Event::Delete(namespace) => known.set_namespace(namespace.name_any(), None),
+            Event::Apply(Readable(namespace)) => {
+                known.set_namespace(namespace.name_any(), Some(labels(namespace)))
+            }
+            Event::Delete(Readable(namespace)) => known.set_namespace(namespace.name_any(), None),
         }
         drop(known);
         self.news.notify_one();
@@ -256,7 +259,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn grant(name: &str, namespaces: serde_json::Value) -> InstanceRoleGrant {
+    fn grant(name: &str, namespaces: serde_json::Value) -> Readable<InstanceRoleGrant> {
         serde_json::from_value(json!({
             "apiVersion": "instancerole.dev/v1alpha1", "kind": "InstanceRoleGrant", "metadata": {"name": name},
             "spec": {"namespaces": namespaces, "instanceProfiles": ["app"], "instances": {"regions": ["eu-west-1"]}},
@@ -264,7 +267,7 @@ mod tests {
         .unwrap()
     }
 
-    fn namespace(name: &str, team: &str) -> NamespaceMeta {
+    fn namespace(name: &str, team: &str) -> Readable<NamespaceMeta> {
         serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": team}},
         }))
@@ -322,11 +325,11 @@ mod tests {
     fn what_cannot_be_read_or_is_in_deletion_grants_nothing() {
         let grants = Grants::default();
         let mut bad = grant("bad", json!({"names": ["one"]}));
-        bad.spec.instance_profiles = vec!["*".into()];
+        bad.0.spec.instance_profiles = vec!["*".into()];
         let complaint = grants.follow(&Event::Apply(bad)).unwrap();
         assert!(complaint.starts_with("it grants nothing"), "{complaint}");
         let mut leaving = grant("leaving", json!({"names": ["one"]}));
-        leaving.metadata.deletion_timestamp =
+        leaving.0.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::now()));
         assert_eq!(grants.follow(&Event::Apply(leaving)), None);
         assert!(names(&grants, "one").is_empty());

@@ -13,9 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use super::bindings::{Fares, Key, Spot};
+use super::readable::Readable;
 use crate::api::binding::{
     Change, DeletionPolicy, InstanceProfile, InstanceRoleBindingSpec, InstanceRoleBindingStatus, Mode,
     ObservedAssociation, Operation, PlannedChange, ProfileOrNone,
@@ -130,23 +130,9 @@ pub struct Watched {
     pub kept: Kept,
 }
 
-/// One object that cannot be read must not end the watch of all: tenants write status, and dates in it that the API server
-/// takes need not be dates to us. What cannot be read of an object is left out.
 impl<'de> Deserialize<'de> for Watched {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let mut object = Value::deserialize(from)?;
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-        let binding = match InstanceRoleBinding::deserialize(&object) {
-            Ok(binding) => binding,
-            Err(_) => {
-                if let Some(fields) = object.as_object_mut() {
-                    fields.remove("status");
-                }
-                InstanceRoleBinding::deserialize(object).map_err(serde::de::Error::custom)?
-            }
-        };
+        let Readable(binding) = Readable::<InstanceRoleBinding>::deserialize(from)?;
         let metadata = ObjectMeta {
             resource_version: binding.metadata.resource_version.clone(),
             ..ObjectMeta::default()
@@ -491,7 +477,7 @@ mod tests {
                                     "at": at, "requestId": "r"}],
                        "plan": [{"operation": "DisassociateIamInstanceProfile", "reason": "Declared"}],
                        "lastHandledRequestedAt": "1",
-                       "conditions": [condition("Ready"), condition("Synced"), condition("OfSomebodyElse")]},
+                       "conditions": [condition("Ready"), condition("Synced")]},
         }))
         .unwrap()
     }

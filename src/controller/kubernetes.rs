@@ -4,16 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::bindings::Key;
 use super::grants::NamespaceMeta;
+use super::readable::Readable;
 use crate::api::binding::InstanceRoleBindingStatus;
 use crate::api::condition::ConditionType;
-use crate::api::{FINALIZER, InstanceRoleBinding, InstanceRoleGrant};
+use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, InstanceRoleGrant, REQUESTED_AT};
 use crate::lease::{Closed, Fence};
 use crate::telemetry::Metrics;
 
@@ -74,17 +75,18 @@ impl Kubernetes {
         });
         let api = self.api(&key);
         let params = PatchParams::apply(MANAGER).force();
-        let written = self.patch(fence, api.patch_status(&key.name, &params, &Patch::Apply(&body))).await?;
-        match strays(&written, status) {
-            Value::Null => Ok(written),
+        let mut written =
+            self.patch(fence, api.patch_status(&key.name, &params, &Patch::Apply(&body))).await?;
+        let strays = strays(&written, status);
+        if !strays.is_null() {
             // Server-side apply cannot take away what another manager left: that needs a patch by position.
-            patch => {
-                let patch: json_patch::Patch =
-                    serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
-                let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-                self.patch(fence, api.patch_status(&key.name, &params, &Patch::<()>::Json(patch))).await
-            }
+            let patch: json_patch::Patch = serde_json::from_value(strays).map_err(kube::Error::SerdeError)?;
+            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+            let patch = Patch::<()>::Json(patch);
+            written = self.patch(fence, api.patch_status(&key.name, &params, &patch)).await?;
         }
+        trim(&mut written);
+        Ok(written)
     }
 
     /// Adds our finalizer.
@@ -93,8 +95,7 @@ impl Kubernetes {
         fence: &Fence,
         judged: &InstanceRoleBinding,
     ) -> Result<InstanceRoleBinding, Error> {
-        let all: Vec<&str> = judged.finalizers().iter().map(String::as_str).chain([FINALIZER]).collect();
-        self.set_finalizers(fence, judged, &all).await
+        self.set_finalizers(fence, judged, |all| all.push(FINALIZER.to_owned())).await
     }
 
     /// Removes our finalizer.
@@ -103,46 +104,54 @@ impl Kubernetes {
         fence: &Fence,
         judged: &InstanceRoleBinding,
     ) -> Result<InstanceRoleBinding, Error> {
-        let others: Vec<&str> =
-            judged.finalizers().iter().map(String::as_str).filter(|f| *f != FINALIZER).collect();
-        self.set_finalizers(fence, judged, &others).await
+        self.set_finalizers(fence, judged, |all| all.retain(|finalizer| finalizer != FINALIZER)).await
     }
 
     async fn set_finalizers(
         &self,
         fence: &Fence,
         judged: &InstanceRoleBinding,
-        finalizers: &[&str],
+        change: impl FnOnce(&mut Vec<String>),
     ) -> Result<InstanceRoleBinding, Error> {
         let key = Key::of(judged);
+        let mut finalizers = judged.finalizers().to_vec();
+        if finalizers.iter().any(String::is_empty) {
+            // Those of others were too many to be kept.
+            let whole = self.request("GET", self.api(&key).get(&key.name)).await?.0;
+            finalizers = whole.finalizers().to_vec();
+        }
+        change(&mut finalizers);
         let body = json!({"metadata": {"resourceVersion": judged.metadata.resource_version, "finalizers": finalizers}});
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        self.patch(fence, self.api(&key).patch(&key.name, &params, &Patch::Merge(&body))).await
+        let api = self.api(&key);
+        let mut written = self.patch(fence, api.patch(&key.name, &params, &Patch::Merge(&body))).await?;
+        trim(&mut written);
+        Ok(written)
     }
 
-    fn api(&self, key: &Key) -> Api<InstanceRoleBinding> {
+    fn api(&self, key: &Key) -> Api<Readable<InstanceRoleBinding>> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 
     /// A grant as the API server has it now.
     pub async fn grant(&self, name: &str) -> Result<InstanceRoleGrant, Error> {
-        self.request("GET", Api::all(self.client.clone()).get(name)).await
+        let api = Api::<Readable<InstanceRoleGrant>>::all(self.client.clone());
+        Ok(self.request("GET", api.get(name)).await?.0)
     }
 
     /// A namespace's metadata as the API server has it now.
     pub async fn namespace(&self, name: &str) -> Result<NamespaceMeta, Error> {
-        self.request("GET", Api::<Namespace>::all(self.client.clone()).get_metadata(name)).await
+        let api = Api::<Readable<NamespaceMeta>>::all(self.client.clone());
+        Ok(self.request("GET", api.get(name)).await?.0)
     }
 
     async fn patch(
         &self,
         fence: &Fence,
-        patch: impl Future<Output = Result<InstanceRoleBinding, kube::Error>>,
+        patch: impl Future<Output = Result<Readable<InstanceRoleBinding>, kube::Error>>,
     ) -> Result<InstanceRoleBinding, Error> {
         fence.check()?;
-        let mut object = self.request("PATCH", patch).await?;
-        trim(&mut object);
-        Ok(object)
+        Ok(self.request("PATCH", patch).await?.0)
     }
 
     async fn request<T>(
@@ -166,23 +175,46 @@ impl Kubernetes {
     }
 }
 
-/// Drops what nobody here reads: it is more than half of an object's memory.
+/// A request for a look is remembered and echoed up to this length.
+const REQUEST_LENGTH: usize = 256;
+/// So much is remembered of the finalizers of others, which are put back as they are when ours comes or goes.
+const FOREIGN_FINALIZERS: usize = 1024;
+
+/// Drops what nobody here reads, which is more than half of an object's memory, and bounds the rest: whoever may write a
+/// binding must not be able to fill the memory of all.
 pub fn trim(binding: &mut InstanceRoleBinding) {
-    binding.metadata.managed_fields = None;
-    binding.metadata.labels = None;
-    if let Some(annotations) = &mut binding.metadata.annotations {
-        annotations.retain(|name, _| name.starts_with("instancerole.dev/"));
+    let metadata = &mut binding.metadata;
+    (metadata.managed_fields, metadata.labels, metadata.owner_references) = (None, None, None);
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|name, _| name == REQUESTED_AT || name == FORCE_RELEASE);
+        annotations.values_mut().for_each(bound);
         if annotations.is_empty() {
-            binding.metadata.annotations = None;
+            metadata.annotations = None;
         }
     }
-    // Lists are read with room to grow; ten thousand of them never do.
-    if let Some(finalizers) = &mut binding.metadata.finalizers {
+    if let Some(finalizers) = &mut metadata.finalizers {
+        let foreign: usize = finalizers.iter().filter(|f| *f != FINALIZER).map(|f| f.len() + 1).sum();
+        if foreign > FOREIGN_FINALIZERS {
+            finalizers.retain(|finalizer| finalizer == FINALIZER);
+            // No finalizer is called so.
+            finalizers.push(String::new());
+        }
+        // Lists are read with room to grow; ten thousand of them never do.
         finalizers.shrink_to_fit();
     }
     if let Some(status) = &mut binding.status {
+        status.conditions.retain(|told| ConditionType::ALL.iter().any(|ours| ours.as_str() == told.type_));
         status.conditions.shrink_to_fit();
         status.changes.shrink_to_fit();
+    }
+}
+
+/// A long text as its beginning and a hash of all of it: another text is still another one.
+fn bound(text: &mut String) {
+    if text.len() > REQUEST_LENGTH {
+        let hash: String = Sha256::digest(&*text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let head: String = text.chars().take(REQUEST_LENGTH / 8).collect();
+        *text = format!("{head}… (sha256 {hash})");
     }
 }
 

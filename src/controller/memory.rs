@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::decide::{Cadence, Grant, ProfileRef, Reason, Rows, Trouble, TroubleKind};
+use super::gather::SKEW;
+use crate::decide::{Cadence, Grant, History, ProfileRef, Reason, Rows, Trouble, TroubleKind};
+
+/// How long a dry run that has passed is good for: a change may wait for its turn after it.
+const REHEARSED: SignedDuration = SignedDuration::from_mins(1);
 
 /// What a note is valid for: another spec or a new request ends every back-off.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,6 +40,10 @@ struct Note {
     errors: u32,
     /// What EC2 showed when a change was put off until its turn.
     put_off: Option<Box<Rows>>,
+    /// When the first half of a swap was begun whose second has not come.
+    halved: Option<Timestamp>,
+    /// The profile for which a dry run has passed, and when.
+    rehearsed: Option<(ProfileRef, Timestamp)>,
 }
 
 /// What became of a change whose intent stands in status.
@@ -78,10 +86,13 @@ impl Memory {
         let mut notes = self.notes();
         let note = notes.entry(version.uid.clone()).or_default();
         if note.version != *version {
-            // What became of a change is true whatever the spec says now.
-            let outcome = note.outcome.take();
+            // What became of a change is true whatever the spec says now, and a look that failed before may be made again at
+            // once, but has not succeeded.
+            let (outcome, halved) = (note.outcome.take(), note.halved);
+            let blind = note.blind.take().map(|blind| Blind { until: now, ..blind });
             let (opened, since) = (Some(now), news.then_some(now));
-            **note = Note { version: version.clone(), opened, since, outcome, ..Note::default() };
+            let version = version.clone();
+            **note = Note { version, opened, since, outcome, halved, blind, ..Note::default() };
         }
     }
 
@@ -144,7 +155,7 @@ impl Memory {
     /// All is well: most bindings are most of the time, and nothing is kept of them.
     pub fn at_rest(&self, uid: &str) {
         let mut notes = self.notes();
-        if notes.get(uid).is_some_and(|note| note.outcome.is_none()) {
+        if notes.get(uid).is_some_and(|note| note.outcome.is_none() && note.halved.is_none()) {
             Self::remove(&mut notes, uid);
         }
     }
@@ -190,6 +201,35 @@ impl Memory {
     /// What became of the newest change, if status does not tell it yet.
     pub fn outcome(&self, uid: &str) -> Option<(Timestamp, Outcome)> {
         self.notes().get(uid)?.outcome.clone()
+    }
+
+    /// Notes that the first half of a swap was made, or that there is none to be ended any more.
+    pub fn halved(&self, uid: &str, begun: Option<Timestamp>) {
+        self.notes().entry(uid.to_owned()).or_default().halved = begun;
+    }
+
+    /// What status remembers, without a swap under way that this process would have to know of since it leads: that was
+    /// written by somebody who has no business to.
+    pub fn believed(&self, uid: &str, mut history: History, began: Timestamp) -> History {
+        let Some(at) = history.swapped_at().filter(|at| at.duration_since(began) > SKEW) else {
+            return history;
+        };
+        if self.notes().get(uid).and_then(|note| note.halved) != Some(at) {
+            history.changes.iter_mut().filter(|change| change.at == at).for_each(|change| change.then = None);
+        }
+        history
+    }
+
+    /// Notes that a dry run of attaching this profile has passed.
+    pub fn rehearsed(&self, uid: &str, profile: &ProfileRef, now: Timestamp) {
+        self.notes().entry(uid.to_owned()).or_default().rehearsed = Some((profile.clone(), now));
+    }
+
+    /// Whether one has passed a moment ago.
+    pub fn has_rehearsed(&self, uid: &str, profile: &ProfileRef, now: Timestamp) -> bool {
+        let notes = self.notes();
+        let rehearsed = notes.get(uid).and_then(|note| note.rehearsed.as_ref());
+        rehearsed.is_some_and(|(passed, at)| passed == profile && now.duration_since(*at) < REHEARSED)
     }
 
     /// Status tells it.
@@ -307,6 +347,8 @@ fn jittered(time: SignedDuration, uid: &str, count: u32) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::binding::Operation;
+    use crate::decide::{Carried, PastChange};
 
     const GRID: Duration = Duration::from_millis(10);
 
@@ -332,6 +374,44 @@ mod tests {
         assert_eq!((trouble.count, trouble.since), (3, at(60)));
         memory.open(&version(2), true, at(61));
         assert_eq!(memory.trouble("u"), None);
+    }
+
+    #[test]
+    fn an_edit_makes_nobody_see_who_could_not_look_before() {
+        let memory = Memory::default();
+        memory.open(&version(1), true, at(0));
+        memory.looked_in_vain("u", TroubleKind::Unavailable("away".into()), at(0));
+        memory.open(&version(2), true, at(25));
+        assert_eq!(memory.blind("u", at(25)), None, "it looks again at once");
+        assert!(memory.blind_for("u", SignedDuration::from_secs(30), at(31)));
+        memory.looked("u");
+        assert!(!memory.blind_for("u", SignedDuration::from_secs(30), at(99)));
+    }
+
+    #[test]
+    fn a_swap_that_this_process_did_not_begin_since_it_leads_is_none() {
+        let memory = Memory::default();
+        let old = ProfileRef::parse("arn:aws:iam::123456789012:instance-profile/Old").unwrap();
+        let told = |begun| {
+            let change = PastChange {
+                operation: Operation::DisassociateIamInstanceProfile,
+                from: Carried::Profile(old.clone()),
+                to: Carried::Nothing,
+                then: Some(old.clone()),
+                at: begun,
+                confirmed: true,
+            };
+            History { changes: vec![change], ..History::default() }
+        };
+        let believed = |begun| memory.believed("u", told(begun), at(0)).swapped_out().is_some();
+        assert!(believed(at(-60)) && believed(at(3)), "by whoever led before, whose clock may be ahead");
+        assert!(!believed(at(60)));
+        memory.halved("u", Some(at(60)));
+        memory.open(&version(2), true, at(61));
+        memory.at_rest("u");
+        assert!(believed(at(60)) && !believed(at(61)), "whatever was edited meanwhile");
+        memory.halved("u", None);
+        assert!(!believed(at(60)));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod memory;
 mod model;
 mod passes;
 mod permit;
+mod readable;
 mod reconcile;
 mod report;
 pub mod run;

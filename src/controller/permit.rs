@@ -28,6 +28,7 @@ pub const TIMELY: SignedDuration = SignedDuration::from_secs(5);
 #[derive(Debug)]
 pub struct Permit<'a> {
     write: &'a Write,
+    until: Timestamp,
 }
 
 impl<'a> Permit<'a> {
@@ -52,7 +53,8 @@ impl<'a> Permit<'a> {
             match known.decision.step {
                 Step::Write(now) if now == *write => {
                     let timely = intent.is_some_and(|intent| Self::is_timely(&intent, Timestamp::now()));
-                    return Ok(timely.then_some(Self { write }));
+                    let until = subject.connection.fleet.fresh_until(&subject.desired.instance);
+                    return Ok(until.filter(|_| timely).map(|until| Self { write, until }));
                 }
                 Step::Look(evidence) => {
                     if reconcile::look(&subject.connection, &subject.desired, evidence).await.is_err() {
@@ -73,6 +75,11 @@ impl<'a> Permit<'a> {
     /// What may be written.
     pub fn write(&self) -> &'a Write {
         self.write
+    }
+
+    /// By when it must be on its way: tags read longer ago are none to write by.
+    pub fn until(&self) -> Timestamp {
+        self.until
     }
 }
 

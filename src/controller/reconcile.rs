@@ -38,7 +38,7 @@ const SHORTLY: Duration = Duration::from_secs(1);
 const FINE: Duration = Duration::from_millis(250);
 const COARSE: Duration = Duration::from_secs(5);
 /// How soon to see again whether a rival's rights can be told.
-const IN_DOUBT: Duration = Duration::from_secs(5);
+const IN_DOUBT: SignedDuration = SignedDuration::from_secs(5);
 /// How soon to look again after a newer object refused a write: its own event usually comes first.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
@@ -298,26 +298,33 @@ fn permitted(subject: &Subject, evidence: Evidence) -> Evidence {
     }
 }
 
-/// Whether a rival's claim is good decides who writes, so what it hangs on is looked at.
+/// Whether a rival's claim is good decides who writes, so what it hangs on is looked at: for the first of those of whom it
+/// cannot be told, and not for long. The others see to themselves, and there may be many.
 async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
-    for rival in gather::rivals(ctx, &subject.object, &subject.spot, &subject.connection) {
-        let uid = rival.object.uid().unwrap_or_default();
-        let now = Timestamp::now();
-        if rival.authority != Authority::Open || ctx.memory.blind(&uid, now).is_some() {
-            continue;
+    let now = Timestamp::now();
+    let fleet = &subject.connection.fleet;
+    let seen = fleet.observed(&subject.spot.instance, now, Timestamp::MIN).seen.is_some();
+    let blind = |uid: &str| ctx.memory.blind(uid, now).is_some();
+    let doubtful = gather::rivals(ctx, &subject.object, &subject.spot, &subject.connection).into_iter();
+    // A node's tags show only by a look, and keep a rival from what its grant covers otherwise.
+    let mut doubtful = doubtful.filter(|rival| rival.authority == Authority::Open || !seen);
+    let Some(rival) = doubtful.find(|rival| !blind(&rival.object.uid().unwrap_or_default())) else { return };
+    let uid = rival.object.uid().unwrap_or_default();
+    let asks_iam = rival.resolution == Resolution::NotAsked && rival.desired.needs_iam();
+    let look = async {
+        if asks_iam {
+            let connection = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
+            connection.catalogue.look(&rival.desired.declared).await
+        } else {
+            fleet.track(&subject.spot.instance);
+            fleet.look_at_instance(&subject.spot.instance).await
         }
-        let connection = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
-        let looked = match rival.resolution {
-            Resolution::NotAsked if rival.desired.needs_iam() => {
-                connection.catalogue.look(&rival.desired.declared).await
-            }
-            _ => {
-                subject.connection.fleet.track(&subject.spot.instance);
-                subject.connection.fleet.look_at_instance(&subject.spot.instance).await
-            }
-        };
-        if let Err(error) = looked {
-            tracing::debug!(%error, rival = %Key::of(&*rival.object), "whether a grant covers a rival cannot be told");
+    };
+    // A look that failed by credentials of this binding's own is no failure of the rival's.
+    let concerns_it = asks_iam || rival.entitled.credentials == subject.credentials;
+    if let Ok(Err(error)) = timeout(SHORTLY, look).await {
+        tracing::debug!(%error, rival = %Key::of(&*rival.object), "whether a grant covers a rival cannot be told");
+        if concerns_it {
             ctx.memory.looked_in_vain(&uid, error.trouble(), now);
         }
     }
@@ -352,6 +359,7 @@ pub fn judge_by(
     let resolution = connection.catalogue.resolve(&desired.declared);
     let rivals = gather::rivals(ctx, object, &subject.spot, connection);
     let history = gather::history(object, status, &resolution, &rivals);
+    let history = ctx.memory.believed(&subject.uid, history, subject.term.began);
     if gather::is_unfinished(object) || rights.may_look(&desired.declared, &resolution) {
         // By the name that is kept of the binding anyway.
         fleet.track(&subject.spot.instance);
@@ -519,9 +527,6 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
         return Action::requeue(ctx.memory.after_error(uid));
     }
     ctx.memory.went_well(uid);
-    if subject.doubtful {
-        return Action::requeue(IN_DOUBT);
-    }
     if done {
         ctx.memory.at_rest(uid);
     }
@@ -536,13 +541,14 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     {
         connection.fleet.untrack(&desired.instance);
     }
-    if parked {
+    if parked && !subject.doubtful {
         return Action::await_change();
     }
     let retry = ctx.memory.trouble(uid).map(|trouble| trouble.retry_at);
     let settled =
         connection.fleet.settles(&desired.instance).filter(|_| decision.reason != Reason::Associated);
-    let at_latest = [retry, settled].into_iter().flatten().filter(|at| *at > now).min();
+    let doubt = subject.doubtful.then_some(now + IN_DOUBT);
+    let at_latest = [retry, settled, doubt].into_iter().flatten().filter(|at| *at > now).min();
     let at_latest = at_latest.map(|at| at + SignedDuration::from_millis(100));
     let grid = if ctx.is_busy() { COARSE } else { FINE };
     match ctx.memory.next_look(uid, decision.reason, at_latest, grid, now) {

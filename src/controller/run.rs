@@ -22,6 +22,7 @@ use super::grants::NamespaceMeta;
 use super::kept::Watched;
 use super::kubernetes;
 use super::passes::Action;
+use super::readable::Readable;
 use super::reconcile;
 use super::slots::Slots;
 use crate::api::{InstanceRoleBinding, InstanceRoleGrant};
@@ -272,8 +273,10 @@ fn cannot_watch(what: &str, error: &watcher::Error, awaited: &Check) {
 
 /// Follows the grants, for ever.
 async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_account: AccountId) {
-    let watched =
-        watcher(Api::<InstanceRoleGrant>::all(client), watcher::Config::default().streaming_lists());
+    let watched = watcher(
+        Api::<Readable<InstanceRoleGrant>>::all(client),
+        watcher::Config::default().streaming_lists(),
+    );
     let mut events = std::pin::pin!(watched.default_backoff());
     // Who stands by tells nothing, so whoever comes to lead tells it.
     let mut complaints: HashMap<String, (InstanceRoleGrant, String)> = HashMap::new();
@@ -292,7 +295,7 @@ async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_ac
             Ok(event) => {
                 let complaint = ctx.grants.follow(&event);
                 match &event {
-                    watcher::Event::Apply(grant) | watcher::Event::InitApply(grant) => {
+                    watcher::Event::Apply(Readable(grant)) | watcher::Event::InitApply(Readable(grant)) => {
                         match complaint.or_else(|| strays(grant, &own_account)) {
                             Some(complaint) => {
                                 complain(&ctx, grant, &complaint);
@@ -319,7 +322,7 @@ async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_ac
 
 /// Follows names and labels of the namespaces, for ever.
 async fn follow_namespaces(client: Client, ctx: Arc<Context>, awaited: Check) {
-    let watched = watcher(Api::<NamespaceMeta>::all(client), watcher::Config::default());
+    let watched = watcher(Api::<Readable<NamespaceMeta>>::all(client), watcher::Config::default());
     let mut events = std::pin::pin!(watched.default_backoff());
     while let Some(event) = events.next().await {
         match event {

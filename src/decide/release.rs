@@ -101,11 +101,17 @@ fn by_policy(case: &Case<'_>, leaving: &Leaving, now: Timestamp) -> Decision {
     if view.grade == Grade::Listing {
         return look;
     }
-    if swap::is_in_debt(case, leaving)
-        && let Some(profile) = swap::owed(case, now)
-    {
+    if swap::is_in_debt(case, leaving) {
         match &view.rows {
-            Rows::Bare => return change(case, |_| Write::Associate { profile: profile.clone() }),
+            Rows::Bare => match swap::owed(case, now) {
+                Some(profile) => return change(case, |_| Write::Associate { profile: profile.clone() }),
+                None => {
+                    return farewell(
+                        Farewell::NotRestored,
+                        "neither the profile that was taken off nor the one that was to come can be attached; the instance is left without a profile",
+                    );
+                }
+            },
             Rows::Leaving(_) => return settling(),
             Rows::Unclear => return unclear(),
             // It may be what the first half took off.

@@ -72,17 +72,22 @@ impl Authority {
 const NODE_TAGS: [&str; 4] = ["kubernetes.io/cluster/", "karpenter.sh/", "eks:", "aws:eks:"];
 
 impl Rights {
-    /// Whom to act as: all grants that cover the binding must agree.
+    /// Whom to act as, and the rights that are left to that one. All grants that may cover what is declared must agree; those
+    /// that are there for the sake of what status notes have no say where there are such.
     ///
     /// # Errors
-    /// The names of grants that do not.
-    pub fn credentials(&self) -> Result<Credentials, Vec<Arc<str>>> {
-        let mut all = self.grants.iter();
-        let Some(first) = all.next() else { return Ok(None) };
-        match all.find(|other| other.credentials != first.credentials) {
-            Some(other) => Err(vec![Arc::clone(&first.name), Arc::clone(&other.name)]),
-            None => Ok(first.credentials.clone()),
+    /// The names of grants that do not agree.
+    pub fn agreed(mut self, declared: &Declared) -> Result<(Credentials, Self), Vec<Arc<str>>> {
+        let meant = |grant: &&Arc<Grant>| grant.could_cover(declared);
+        let noted = !self.grants.iter().any(|grant| meant(&grant));
+        let mut all = self.grants.iter().filter(|grant| noted || meant(grant));
+        let Some(first) = all.next() else { return Ok((None, self)) };
+        if let Some(other) = all.find(|other| other.credentials != first.credentials) {
+            return Err(vec![Arc::clone(&first.name), Arc::clone(&other.name)]);
         }
+        let credentials = first.credentials.clone();
+        self.grants.retain(|grant| grant.credentials == credentials);
+        Ok((credentials, self))
     }
 
     /// Whether a claim holds on an instance; `seen` is the instance as it was last looked at.
@@ -131,6 +136,24 @@ impl Rights {
             grant.names_instances() && grant.allows(claim) && self.consents(tags) && grant.covers_tags(tags)
         });
         (!named).then_some(what)
+    }
+
+    /// Whether the instance, as it was last looked at, is protected from what was declared.
+    pub fn is_kept_from(
+        &self,
+        declared: &Declared,
+        resolution: &Resolution,
+        seen: Option<&Instance>,
+    ) -> bool {
+        let Some(instance) = seen else { return false };
+        let attached = match (declared, resolution) {
+            (Declared::NoProfile, _) | (_, Resolution::NoProfile) => None,
+            (_, Resolution::Found(target)) => Some(target.profile.clone()),
+            (Declared::Arn(arn), _) => Some(ProfileRef::Arn(arn.clone())),
+            (Declared::Name(_) | Declared::Role(_), _) => return false,
+        };
+        let claim = attached.as_ref().map_or(Claim::Nothing, Claim::Attach);
+        self.protection(claim, instance).is_some()
     }
 
     /// Whether a profile may be named to whoever wrote the binding.

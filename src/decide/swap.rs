@@ -27,7 +27,7 @@ pub(super) fn stranded(case: &Case<'_>, write: &Write) -> &'static str {
 /// Whether the write is made even for a binding that is to write nothing: it ends a swap, and no grant lets the
 /// instance be without a profile. Else whoever edits a spec at the right moment would get what `allowNone: false` forbids.
 pub(super) fn is_owed(case: &Case<'_>, write: &Write) -> bool {
-    ends_swap(case, write) && must_carry(case)
+    ends_swap(case, write) && must_carry(case) && *case.standing == Standing::Winner
 }
 
 fn must_carry(case: &Case<'_>) -> bool {
@@ -99,6 +99,12 @@ pub(super) fn rescue(case: &Case<'_>, decision: Decision, now: Timestamp) -> Dec
     let (Some(before), Step::Refuse, true) = (case.history.swapped_out(), &decision.step, unfit) else {
         return decision;
     };
+    // What was there before, or, where no grant covers that, what was to come when the swap was begun.
+    let next = case.history.swapped_in().filter(|next| !case.resolution.is_found_as(next));
+    let before = match next {
+        Some(next) if !may_return(case, before) && may_return(case, next) => next,
+        Some(_) | None => before,
+    };
     let refused = decision.reason == Reason::NotAuthorized;
     let unknown = refused && !may_return(case, before);
     // Who has no right to what is declared was not asked yet whether the instance is another binding's or elsewhere.
@@ -128,7 +134,7 @@ pub(super) fn rescue(case: &Case<'_>, decision: Decision, now: Timestamp) -> Dec
     if !case.desired.writes() && !is_owed(case, &write) {
         return decision.planning(plan);
     }
-    let message = format!("{before} is put back, since {}", decision.message);
+    let message = format!("{before} is attached, so that the instance has a profile: {}", decision.message);
     Decision::new(Step::Write(write), Reason::Associating, message).planning(plan)
 }
 
@@ -143,13 +149,20 @@ pub(super) fn is_in_debt(case: &Case<'_>, leaving: &Leaving) -> bool {
         && (keeps || must_carry(case))
 }
 
-/// The second half that a binding in deletion still owes; none if there is nothing to end, or no right to.
+/// Whether EC2 has not known for long what was last to be attached. A denial is waited out: it can be lifted.
+fn is_gone(case: &Case<'_>, now: Timestamp) -> bool {
+    case.trouble
+        .is_some_and(|trouble| trouble.kind == TroubleKind::ProfileInvalid && is_for_good(trouble, now))
+}
+
+/// The second half that a binding in deletion still owes; none if there is nothing to end, no right to, or no such profile.
 pub(super) fn owed<'a>(case: &Case<'a>, now: Timestamp) -> Option<&'a ProfileRef> {
     let refused = case.trouble.is_some_and(|trouble| is_for_good(trouble, now));
     let [next, before] = [case.history.swapped_in(), case.history.swapped_out()]
         .map(|profile| profile.filter(|profile| may_return(case, profile)));
     match (next, before) {
         (Some(_), Some(before)) if refused => Some(before),
+        (Some(_), None) if is_gone(case, now) => None,
         (next, before) => next.or(before),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::budget::{Bucket, Limit};
 use super::client::Caller;
@@ -17,6 +17,8 @@ use crate::ids::{AccountId, ProfileArn, ProfileId, RoleName};
 
 /// How often the listing is made at most.
 pub const LISTING: Duration = Duration::from_secs(60);
+/// What is missing is forgotten when nobody has asked for it for so long: whoever still declares it asks more often.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(2);
 /// Our own limit of single look-ups: IAM's limits are low and not published.
 const SINGLES: Limit = Limit { burst: 20.0, per_second: 5.0 };
 /// Profiles in a page of the listing, the most IAM gives.
@@ -34,7 +36,12 @@ struct Profile {
 /// What IAM said of one declaration that it could not resolve.
 #[derive(Debug, Clone)]
 enum Answer {
-    Missing { told: String, since: Timestamp },
+    /// `asked`: when it was last asked for.
+    Missing {
+        told: String,
+        since: Timestamp,
+        asked: Timestamp,
+    },
     Denied,
 }
 
@@ -134,7 +141,7 @@ impl Catalogue {
                 since: Timestamp::UNIX_EPOCH,
             },
             Found::No => match known.answers.get(declared) {
-                Some(Answer::Missing { told, since }) => {
+                Some(Answer::Missing { told, since, .. }) => {
                     Resolution::Missing { told: told.clone(), really: None, since: *since }
                 }
                 Some(Answer::Denied) => unread(declared),
@@ -337,7 +344,7 @@ impl Known {
             Some(Answer::Denied) | None => began,
         };
         let told = missing(declared, account);
-        self.answers.insert(declared.clone(), Answer::Missing { told, since });
+        self.answers.insert(declared.clone(), Answer::Missing { told, since, asked: began });
     }
 
     fn keep(&mut self, profile: Profile) {
@@ -374,10 +381,11 @@ impl Known {
         }
         let answers = std::mem::take(&mut self.answers);
         let unanswered = |declared: &Declared| matches!(self.find(declared), Found::No);
-        self.answers = answers
-            .into_iter()
-            .filter(|(d, a)| matches!(a, Answer::Missing { .. }) && unanswered(d))
-            .collect();
+        let wanted = |answer: &Answer| match answer {
+            Answer::Missing { asked, .. } => began.duration_since(*asked) < FORGOTTEN,
+            Answer::Denied => false,
+        };
+        self.answers = answers.into_iter().filter(|(d, a)| wanted(a) && unanswered(d)).collect();
         differing
     }
 

@@ -196,8 +196,14 @@ impl Ec2 {
         }
     }
 
-    /// Attaches a profile to an instance that has none; EC2 refuses where there is one.
-    pub async fn associate(&self, instance: &InstanceId, profile: &ProfileRef) -> Result<Reply, Error> {
+    /// Attaches a profile to an instance that has none; EC2 refuses where there is one. As with the other writes nothing is
+    /// sent after `until`.
+    pub async fn associate(
+        &self,
+        instance: &InstanceId,
+        profile: &ProfileRef,
+        until: Timestamp,
+    ) -> Result<Reply, Error> {
         let call = self
             .sdk
             .associate_iam_instance_profile()
@@ -205,13 +211,18 @@ impl Ec2 {
             .iam_instance_profile(specified(profile))
             .customize()
             .config_override(self.gate.limits())
-            .interceptor(self.gate.clone());
+            .interceptor(self.gate.until(until));
         let reply = self.caller.call("AssociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
     /// Exchanges the profile of a running instance; EC2 refuses where the association is not the active one.
-    pub async fn replace(&self, association: &AssociationId, profile: &ProfileRef) -> Result<Reply, Error> {
+    pub async fn replace(
+        &self,
+        association: &AssociationId,
+        profile: &ProfileRef,
+        until: Timestamp,
+    ) -> Result<Reply, Error> {
         let call = self
             .sdk
             .replace_iam_instance_profile_association()
@@ -219,20 +230,20 @@ impl Ec2 {
             .iam_instance_profile(specified(profile))
             .customize()
             .config_override(self.gate.limits())
-            .interceptor(self.gate.clone());
+            .interceptor(self.gate.until(until));
         let reply = self.caller.call("ReplaceIamInstanceProfileAssociation", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
 
     /// Takes a profile off.
-    pub async fn disassociate(&self, association: &AssociationId) -> Result<Reply, Error> {
+    pub async fn disassociate(&self, association: &AssociationId, until: Timestamp) -> Result<Reply, Error> {
         let call = self
             .sdk
             .disassociate_iam_instance_profile()
             .association_id(association.as_str())
             .customize()
             .config_override(self.gate.limits())
-            .interceptor(self.gate.clone());
+            .interceptor(self.gate.until(until));
         let reply = self.caller.call("DisassociateIamInstanceProfile", call.send()).await?;
         Ok(read_reply(reply.iam_instance_profile_association(), reply.request_id()))
     }
@@ -289,7 +300,7 @@ impl Caller {
     {
         let began = Instant::now();
         let result = call.await.map_err(|error| Error::from_sdk(operation, self.role.as_ref(), &error));
-        if let Err(Error::NotSent { .. }) = &result {
+        if let Err(Error::NotSent { .. } | Error::Late { .. }) = &result {
             return result;
         }
         let code = result.as_ref().err().map_or(labels::OK, Error::code);

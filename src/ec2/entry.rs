@@ -10,7 +10,7 @@ pub const SETTLE: SignedDuration = SignedDuration::from_secs(10);
 /// The same where the outcome is not known.
 pub const SETTLE_UNKNOWN: SignedDuration = SignedDuration::from_secs(30);
 /// How old an instance's state may be when a write rests on it.
-const FRESH: SignedDuration = SignedDuration::from_secs(5);
+pub(crate) const FRESH: SignedDuration = SignedDuration::from_secs(5);
 
 /// What is known of one instance.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use super::gate::Late;
 use crate::decide::TroubleKind;
 use crate::ids::RoleArn;
 use crate::lease::Closed;
@@ -144,6 +145,12 @@ pub enum Error {
         /// What the fence said.
         cause: Closed,
     },
+    /// What the call rests on was seen too long ago: nothing was sent.
+    #[error("{operation}: {Late}")]
+    Late {
+        /// The operation.
+        operation: &'static str,
+    },
     /// The role that is to be assumed is refused to us: nothing was sent.
     #[error("{operation}: role {role} cannot be assumed ({code})")]
     RoleNotAssumable {
@@ -173,7 +180,8 @@ impl Error {
         let whole = || format!("{}", DisplayErrorContext(error));
         let cause = || whole().chars().take(300).collect::<String>();
         match error {
-            _ if let Some(cause) = closed(error) => Self::NotSent { operation, cause },
+            _ if let Some(cause) = among::<Closed>(error) => Self::NotSent { operation, cause },
+            _ if among::<Late>(error).is_some() => Self::Late { operation },
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
                 let Some(code) = error.code() else {
@@ -213,7 +221,7 @@ impl Error {
             Self::NoReply { .. } => Meaning::Unavailable,
             Self::NoCredentials { .. } => Meaning::Credentials,
             Self::RoleNotAssumable { .. } => Meaning::Role,
-            Self::NotSent { .. } => Meaning::Unavailable,
+            Self::NotSent { .. } | Self::Late { .. } => Meaning::Unavailable,
         }
     }
 
@@ -228,7 +236,10 @@ impl Error {
         match self {
             Self::NoReply { .. } => true,
             Self::Refused { meaning, .. } => *meaning == Meaning::Unavailable,
-            Self::NoCredentials { .. } | Self::RoleNotAssumable { .. } | Self::NotSent { .. } => false,
+            Self::NoCredentials { .. }
+            | Self::RoleNotAssumable { .. }
+            | Self::NotSent { .. }
+            | Self::Late { .. } => false,
         }
     }
 
@@ -242,6 +253,7 @@ impl Error {
             Self::NoReply { .. } | Self::NoCredentials { .. } => crate::telemetry::labels::NO_REPLY,
             Self::RoleNotAssumable { code, .. } => code,
             Self::NotSent { .. } => "NotSent",
+            Self::Late { .. } => "Late",
         }
     }
 
@@ -290,7 +302,7 @@ impl Error {
 }
 
 /// The fence's word, where it stopped the call on its way out.
-fn closed(error: &(dyn std::error::Error + 'static)) -> Option<Closed> {
+fn among<E: std::error::Error + Copy + 'static>(error: &(dyn std::error::Error + 'static)) -> Option<E> {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.filter_map(|error| error.downcast_ref()).next().copied()
 }

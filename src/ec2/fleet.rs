@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
 use super::client::{Ec2, FILTER_VALUES, Read, ReadToken, Reply};
-use super::entry::Entry;
+use super::entry::{Entry, FRESH};
 pub use super::entry::{SETTLE, SETTLE_UNKNOWN};
 use super::error::{Error, Meaning};
 use super::found::Found;
@@ -133,6 +133,13 @@ impl Fleet {
     /// What is known of the instance now. A look at the instance from before `since` is none to write by.
     pub fn observed(&self, id: &InstanceId, now: Timestamp, since: Timestamp) -> Observed {
         self.entries().get(id).map_or_else(Observed::default, |entry| entry.observed(now, since))
+    }
+
+    /// Until when a write may rest on the last look at the instance.
+    pub fn fresh_until(&self, id: &InstanceId) -> Option<Timestamp> {
+        let entries = self.entries();
+        let (_, at) = entries.get(id)?.instance.as_deref()?;
+        Some(at.saturating_add(FRESH).unwrap_or(*at))
     }
 
     /// When what our last write changed will have settled, if it has not.
@@ -352,6 +359,8 @@ async fn look_at_instances(
         let seen = found.remove(id).unwrap_or(Instance::Absent);
         let Some(entry) = entries.get_mut(id).filter(|entry| !entry.is_impossible()) else { continue };
         match entry.instance.as_deref_mut() {
+            // A look that began earlier and ended later has nothing to say.
+            Some((_, at)) if *at > began => {}
             Some((before, at)) if *before == seen => *at = began,
             Some(_) | None => {
                 changed.push(id.clone());

@@ -1,4 +1,5 @@
-//! The gate that each write passes last: nothing goes out while this process does not lead.
+//! The gate that each write passes last: nothing goes out while this process does not lead, or that rests on what was seen
+//! too long ago.
 //!
 //! It stands inside the SDK, after credentials were found and the request was signed, which may take seconds: between it
 //! and the wire there is nothing but the connection.
@@ -10,8 +11,14 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::config::{Builder, ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ec2::error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use jiff::Timestamp;
 
 use crate::lease::Fence;
+
+/// Nothing was sent: what the write rests on was seen too long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not sent: the instance was looked at too long ago")]
+pub struct Late;
 
 /// The gate of one time of leading.
 #[derive(Debug, Clone)]
@@ -22,7 +29,19 @@ pub struct Gate {
     pub limit: Duration,
 }
 
+/// The gate before one write.
+#[derive(Debug)]
+pub(super) struct Passage {
+    fence: Fence,
+    until: Timestamp,
+}
+
 impl Gate {
+    /// For a write that may go out until then.
+    pub(super) fn until(&self, until: Timestamp) -> Passage {
+        Passage { fence: self.fence.clone(), until }
+    }
+
     /// The settings of a write.
     pub(super) fn limits(&self) -> Builder {
         let limits =
@@ -32,7 +51,7 @@ impl Gate {
 }
 
 #[dyn_dispatch_hint]
-impl Intercept for Gate {
+impl Intercept for Passage {
     fn name(&self) -> &'static str {
         "Gate"
     }
@@ -43,7 +62,8 @@ impl Intercept for Gate {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        Ok(self.fence.check()?)
+        self.fence.check()?;
+        if Timestamp::now() > self.until { Err(Late.into()) } else { Ok(()) }
     }
 }
 
@@ -78,14 +98,14 @@ mod tests {
         (Ec2::new(aws_sdk_ec2::Client::from_conf(config), caller, reads, gate), server, metrics)
     }
 
-    async fn writes(ec2: &Ec2) -> [Result<Reply, Error>; 3] {
+    async fn writes(ec2: &Ec2, until: Timestamp) -> [Result<Reply, Error>; 3] {
         let instance = InstanceId::parse("i-0123456789abcdef0").unwrap();
         let association = AssociationId::parse("iip-assoc-0123456789abcdef0").unwrap();
         let profile = ProfileRef::parse("arn:aws:iam::123456789012:instance-profile/app").unwrap();
         [
-            ec2.associate(&instance, &profile).await,
-            ec2.replace(&association, &profile).await,
-            ec2.disassociate(&association).await,
+            ec2.associate(&instance, &profile, until).await,
+            ec2.replace(&association, &profile, until).await,
+            ec2.disassociate(&association, until).await,
         ]
     }
 
@@ -96,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_goes_out_while_the_fence_is_closed() {
         let (ec2, server, metrics) = fenced(Fence::closed()).await;
-        for outcome in writes(&ec2).await {
+        for outcome in writes(&ec2, Timestamp::MAX).await {
             let error = outcome.unwrap_err();
             assert!(matches!(error, Error::NotSent { .. }) && !error.outcome_unknown(), "{error:?}");
         }
@@ -105,10 +125,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_goes_out_that_rests_on_what_was_seen_too_long_ago() {
+        let (ec2, server, _) = fenced(Fence::always()).await;
+        for outcome in writes(&ec2, Timestamp::now() - jiff::SignedDuration::from_millis(1)).await {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, Error::Late { .. }) && !error.outcome_unknown(), "{error:?}");
+        }
+        assert!(!is_asked(&server).await);
+    }
+
+    #[tokio::test]
     async fn while_it_is_open_a_write_goes_out_and_ends_in_its_time() {
         let (ec2, server, _) = fenced(Fence::always()).await;
         let began = std::time::Instant::now();
-        for outcome in writes(&ec2).await {
+        for outcome in writes(&ec2, Timestamp::MAX).await {
             let error = outcome.unwrap_err();
             assert!(matches!(error, Error::NoReply { .. }) && error.outcome_unknown(), "{error:?}");
         }

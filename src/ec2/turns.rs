@@ -1,9 +1,9 @@
 //! Whose turn it is to write: a queue before each write bucket.
 //!
 //! A waiting change holds no worker: it is told when its turn has come and decides anew, so nothing outdated
-//! is ever written. Second halves of swaps go before everything. Then turns go round the namespaces; inside one, what
-//! people asked for comes before drift. Drift as a class gets at least a quarter of the tokens, so that edits in a
-//! loop starve nobody.
+//! is ever written. Turns go round the namespaces. Second halves of swaps go first, but leave a quarter of the tokens to
+//! the others; among those, what people asked for comes before drift, which gets at least a quarter of theirs. So nobody
+//! starves others by edits in a loop.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -26,6 +26,8 @@ pub enum Class {
 const TURN: Duration = Duration::from_secs(30);
 /// One token in so many goes to drift, where drift waits.
 const DRIFT_EVERY: u32 = 4;
+/// One token in so many goes to others than second halves, where others wait.
+const OTHERS_EVERY: u32 = 4;
 
 /// The queue before one bucket. `G` is the group that turns go round (a namespace), `K` the one that waits.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct Turns<G, K> {
     waiting: HashMap<K, (G, Class)>,
     granted: HashMap<K, Instant>,
     since_drift: u32,
+    seconds_in_a_row: u32,
 }
 
 #[derive(Debug)]
@@ -80,6 +83,7 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
             waiting: HashMap::new(),
             granted: HashMap::new(),
             since_drift: 0,
+            seconds_in_a_row: 0,
         }
     }
 
@@ -178,10 +182,12 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
     }
 
     fn next(&mut self) -> Option<K> {
+        let other = self.groups.iter().position(|(_, lane)| !lane.asked.is_empty() || !lane.drift.is_empty());
         let urgent = self.groups.iter().position(|(_, lane)| !lane.second.is_empty());
+        let urgent = urgent.filter(|_| other.is_none() || self.seconds_in_a_row + 1 < OTHERS_EVERY);
         let drift = self.groups.iter().position(|(_, lane)| !lane.drift.is_empty());
         let starved = drift.filter(|_| self.since_drift + 1 >= DRIFT_EVERY);
-        let (group, mut lane) = self.groups.remove(urgent.or(starved).unwrap_or(0))?;
+        let (group, mut lane) = self.groups.remove(urgent.or(starved).or(other)?)?;
         let class = match (urgent, starved) {
             (Some(_), _) => Class::SecondHalf,
             (None, Some(_)) => Class::Drift,
@@ -192,7 +198,11 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         if !lane.is_empty() {
             self.groups.push_back((group, lane));
         }
-        self.since_drift = if class == Class::Drift { 0 } else { self.since_drift.saturating_add(1) };
+        (self.seconds_in_a_row, self.since_drift) = match class {
+            Class::SecondHalf => (self.seconds_in_a_row.saturating_add(1), self.since_drift),
+            Class::Asked => (0, self.since_drift.saturating_add(1)),
+            Class::Drift => (0, 0),
+        };
         key.inspect(|key| {
             self.waiting.remove(key);
         })
@@ -266,7 +276,20 @@ mod tests {
         }
         turns.ask(&"a", &20, Class::Drift, now);
         turns.ask(&"a", &30, Class::SecondHalf, now);
-        assert_eq!(drain(&mut turns, now, 8), [30, 1, 2, 20, 3, 4, 5, 6]);
+        assert_eq!(drain(&mut turns, now, 8), [30, 1, 2, 3, 20, 4, 5, 6]);
+    }
+
+    #[test]
+    fn second_halves_without_end_leave_a_quarter_to_the_others() {
+        let (mut turns, now) = queue(1.0);
+        turns.ask(&"a", &0, Class::Asked, now);
+        for key in 1..=4 {
+            turns.ask(&"a", &key, Class::SecondHalf, now);
+            turns.ask(&"b", &(10 + key), Class::SecondHalf, now);
+        }
+        turns.ask(&"c", &20, Class::Asked, now);
+        turns.ask(&"c", &21, Class::Drift, now);
+        assert_eq!(drain(&mut turns, now, 10), [1, 11, 2, 20, 12, 3, 13, 21, 4, 14]);
     }
 
     #[test]

@@ -632,7 +632,11 @@ fn grants_that_name_different_aws_roles_are_a_conflict_and_release_nothing() {
         spec
     };
     let agreed = |specs: Vec<Value>| want(APP).under(Law::of(specs)).but(|_| ());
-    let of = |story: Story| story.law.entitle(&story).unwrap().credentials();
+    let of = |story: Story| match story.law.entitle(&story) {
+        Ok(rights) => Ok(rights.agreed(&story.desired.declared).unwrap().0),
+        Err(Lack::Credentials(torn)) => Err(torn),
+        Err(lack) => panic!("{lack:?}"),
+    };
     assert_eq!(of(agreed(vec![by_id(&[APP])])), Ok(None));
     assert!(of(agreed(vec![role("a"), role("a")])).unwrap().is_some());
     for specs in [vec![role("a"), role("b")], vec![role("a"), by_id(&[APP])], vec![by_id(&[APP]), role("a")]]
@@ -652,6 +656,15 @@ fn grants_that_name_different_aws_roles_are_a_conflict_and_release_nothing() {
         Ok(None),
         "one that covers other instances is no party"
     );
+    let foreign = with(role("b"), "/instanceProfiles", json!([team(OLD)]));
+    let torn = vec![by_id(&[APP]), foreign];
+    for (story, told) in [
+        ("in a swap", want(APP).stopped().after_swapping_out(OLD)),
+        ("in deletion", leaving(DeletionPolicy::Restore).found_first(carried(OLD))),
+    ] {
+        let told = told.under(Law::of(torn.clone()));
+        assert_eq!(of(told), Ok(None), "{story}: what is only noted has no say against what is declared");
+    }
 }
 
 #[test]
@@ -732,6 +745,43 @@ fn a_swap_is_ended_where_no_grant_lets_the_instance_be_without_a_profile() {
             wait(Reason::Disassociating),
         ),
         ("deleted without a grant", owing().under(Law::none()).deleted(), left()),
+        (
+            "a status that another wrote makes nobody write who has lost the instance",
+            owing().suspended().losing_to(None),
+            hold(),
+        ),
+    ]);
+    // The grant covers what was to come, and not what was there before.
+    let narrow = |story: Story| story.under(Law::of([never_none(by_id(&[&team(APP)]))]));
+    let gone = Resolution::Missing { told: "none".into(), really: None, since: noon() - minutes(9) };
+    tell([
+        ("edited to none in between", narrow(want_none().stopped().after_swapping_out(OLD)), associate(APP)),
+        (
+            "edited to what is not granted",
+            narrow(want(OTHER).stopped().after_swapping_out(OLD)),
+            associate(APP),
+        ),
+        (
+            "edited to a name that IAM has not",
+            narrow(want_by_name_alone("Nobody").stopped().after_swapping_out(OLD).resolved_as(gone)),
+            associate(APP),
+        ),
+        (
+            "what was to come is what is gone: there is nothing to attach",
+            narrow(want(APP).stopped().after_swapping_out(OLD).deleted())
+                .after_failing(TroubleKind::ProfileInvalid, 5, minutes(9))
+                .but(|s| s.leaving.as_mut().unwrap().since = noon() - minutes(9)),
+            released(Farewell::NotRestored),
+        ),
+        (
+            "… denied: that can be lifted",
+            narrow(want(APP).stopped().after_swapping_out(OLD).deleted()).after_failing(
+                denied.clone(),
+                5,
+                minutes(9),
+            ),
+            refuse(Reason::AccessDenied),
+        ),
     ]);
 }
 

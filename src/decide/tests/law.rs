@@ -104,7 +104,8 @@ impl Law {
         }
         let kept = [&history.desired, &history.previous].into_iter().flatten();
         let noted = kept.chain(history.changes.iter().map(|change| &change.to)).filter_map(Carried::profile);
-        let noted: Vec<&ProfileRef> = noted.filter(|_| leaving.is_some()).collect();
+        let swapping = [history.swapped_out(), history.swapped_in()].into_iter().flatten();
+        let noted: Vec<&ProfileRef> = noted.filter(|_| leaving.is_some()).chain(swapping).collect();
         let meant = |g: &&Arc<Grant>| {
             g.could_cover(&desired.declared) || noted.iter().any(|profile| g.covers_profile(profile))
         };
@@ -115,7 +116,10 @@ impl Law {
         let there = |g: &&Arc<Grant>| g.covers_spot(&place.region, &own_region, &desired.instance);
         let grants: Vec<_> = meant.into_iter().filter(there).cloned().collect();
         let rights = Rights { grants, required: self.required.clone(), own: self.own };
-        if rights.grants.is_empty() { Err(Lack::Instance) } else { Ok(rights) }
+        if rights.grants.is_empty() {
+            return Err(Lack::Instance);
+        }
+        rights.agreed(&desired.declared).map(|(_, rights)| rights).map_err(Lack::Credentials)
     }
 
     // Once more, from the JSON.

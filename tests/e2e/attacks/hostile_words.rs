@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use world::Scenario;
 
 use crate::grants::{Rights, allowing, stranger, with};
-use crate::stage::{ASSOCIATE, REQUESTED_AT, Story};
+use crate::stage::{ASSOCIATE, DISASSOCIATE, REQUESTED_AT, Story, is_held, world};
 
 const I: &str = "i-0123456789abcdef0";
 
@@ -208,6 +208,48 @@ fn annotations_as_large_as_they_get() -> Result<()> {
     s.delete("web")?;
     s.vanishes("web")?;
     log_is_whole(&s)
+}
+
+#[test]
+fn a_namespace_with_a_date_that_is_none_stops_nobody() -> Result<()> {
+    let hostile = stranger("dated")?;
+    let api = hostile.world().control_plane().api();
+    let fields = json!([{"manager": "x", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:metadata": {"f:labels": {"f:dated": {}}}}, "time": "9999-12-31T23:59:59Z"}]);
+    let patch = json!({"metadata": {"labels": {"dated": "yes"}, "managedFields": fields}});
+    let namespace = format!("/api/v1/namespaces/{}", hostile.namespace());
+    let patched = api.merge(&namespace, &patch)?;
+    let kept = patched["metadata"]["managedFields"].to_string();
+    assert!(kept.contains("9999-12-31"), "the API server keeps it: {kept}");
+    // Whoever starts afterwards lists all namespaces, that one among them.
+    let other = world(&[])?;
+    let s = other.scenario("undated")?;
+    s.sandbox().profile("app")?;
+    let i = s.sandbox().instance("running", None)?;
+    s.bind("web", &i, &json!({"name": "app"}))?;
+    s.is_carried_out("web")?;
+    Ok(())
+}
+
+#[test]
+fn finalizers_of_others_as_many_as_they_like() -> Result<()> {
+    let s = stranger("held")?;
+    s.sandbox().profile("held-app")?;
+    let i = s.sandbox().instance("running", None)?;
+    s.grant("own", &allowing(&["held-app"]))?;
+    s.bind("web", &i, &json!({"name": "held-app"}))?;
+    s.is_carried_out("web")?;
+    let api = s.world().control_plane().api();
+    let mut finalizers: Vec<String> = (0..500).map(|n| format!("example.com/no-{n:03}")).collect();
+    let foreign = finalizers.clone();
+    finalizers.insert(250, "instancerole.dev/association".to_owned());
+    api.merge(&s.path("web"), &json!({"metadata": {"finalizers": finalizers}}))?;
+    s.delete("web")?;
+    let left = s.patiently("web", "is let go by us alone", |found| !is_held(found))?;
+    assert_eq!(left["metadata"]["finalizers"], json!(foreign), "those of others are as they were");
+    assert_eq!(s.writes(&i)?, [ASSOCIATE, DISASSOCIATE]);
+    api.merge(&s.path("web"), &json!({"metadata": {"finalizers": null}}))?;
+    s.vanishes("web")
 }
 
 #[test]

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::grants::{Rights, allowing, allowing_on, arn, stranger, with};
 use crate::stage::{
-    ASSOCIATE, DISASSOCIATE, REPLACE, Story, a_second_later, condition, is_held, message, truth, world,
+    ASSOCIATE, DISASSOCIATE, REPLACE, Story, a_second_later, condition, is_held, is_observed, message, truth,
+    world,
 };
 
 #[test]
@@ -178,6 +179,51 @@ fn many_bindings_take_no_more_than_their_namespace_was_given() -> Result<()> {
     greedy.is_carried_out("web-01")?;
     greedy.passes(2)?;
     assert_eq!(taken(())?, 2);
+    Ok(())
+}
+
+#[test]
+fn an_older_binding_that_may_not_touch_a_node_does_not_keep_it() -> Result<()> {
+    let (wide, named) = (stranger("wide"), stranger("named"));
+    let (wide, named) = (wide?, named?);
+    let app = named.sandbox().profile("node-app")?;
+    let node = json!({"count": 1, "state": "running", "tags": {"kubernetes.io/cluster/prod": "owned"}});
+    let i = named.sandbox().add_instances(&node)?.remove(0);
+    wide.grant("own", &allowing(&["node-app"]))?;
+    named.grant("own", &allowing_on(&["node-app"], &[&i]))?;
+    wide.bind("claim", &i, &json!({"name": "node-app"}))?;
+    wide.reaches("claim", "InstanceProtected")?;
+    a_second_later()?;
+    named.bind("web", &i, &json!({"name": "node-app"}))?;
+    named.is_carried_out("web")?;
+    assert_eq!(named.sandbox().profile_of(&i)?, Some(app));
+    named.delete("web")?;
+    named.vanishes("web")?;
+    assert_eq!(named.writes(&i)?, [ASSOCIATE, DISASSOCIATE], "and its deletion is its own");
+    assert_eq!(wide.sandbox().profile_of(&i)?, None);
+    Ok(())
+}
+
+#[test]
+fn an_older_binding_that_does_nothing_keeps_no_profile_where_it_was_withdrawn() -> Result<()> {
+    let (idle, owner) = (stranger("idle")?, stranger("owner")?);
+    idle.sandbox().profile("owner-app")?;
+    let i = owner.sandbox().instance("running", None)?;
+    let by_path = with(allowing_on(&["idle/*"], &[&i]), "instances", json!({"ids": [&i]}));
+    idle.grant("own", &by_path)?;
+    owner.grant("own", &allowing_on(&["owner-app"], &[&i]))?;
+    let spec = json!({"instanceId": &i, "mode": "Observe", "instanceProfile": {"name": "nobody-has-it"}});
+    idle.apply("claim", &spec)?;
+    idle.patiently("claim", "is looked at", is_observed)?;
+    a_second_later()?;
+    owner.bind("web", &i, &json!({"name": "owner-app"}))?;
+    owner.is_carried_out("web")?;
+    idle.edit("claim", json!({"mode": "Enforce"}))?;
+    owner.reaches("web", "Conflict")?;
+    owner.delete("web")?;
+    owner.vanishes("web")?;
+    assert_eq!(owner.sandbox().profile_of(&i)?, None, "who withdraws a profile has it withdrawn");
+    assert_eq!(owner.writes(&i)?, [ASSOCIATE, DISASSOCIATE]);
     Ok(())
 }
 
