@@ -10,6 +10,7 @@ pub mod decide;
 pub mod ec2;
 pub mod ids;
 pub mod lease;
+pub mod manifest;
 #[cfg(test)]
 mod rooms;
 pub mod telemetry;

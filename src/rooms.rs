@@ -64,8 +64,14 @@ fn ec2_knows_no_kubernetes_and_no_binding() {
 }
 
 #[test]
+fn reading_manifests_asks_nobody_and_decides_nothing() {
+    let forbidden = ["async ", "tokio", "kube::", "crate::ec2", "crate::controller", "crate::decide"];
+    assert_eq!(names("manifest", &forbidden), Vec::<String>::new());
+}
+
+#[test]
 fn no_aws_type_leaves_its_room() {
-    for room in ["controller", "api", "decide", "telemetry", "cli"] {
+    for room in ["controller", "api", "decide", "telemetry", "cli", "manifest"] {
         assert_eq!(names(room, &["aws_sdk", "aws_config", "aws_smithy"]), Vec::<String>::new());
     }
 }

@@ -23,3 +23,5 @@ pub const FINALIZER: &str = "instancerole.dev/association";
 pub const REQUESTED_AT: &str = "instancerole.dev/requestedAt";
 /// `"true"` on a binding in deletion drops its finalizer without a call to EC2.
 pub const FORCE_RELEASE: &str = "instancerole.dev/force-release";
+/// On a grant: the ids of holds on repairs, separated by commas, that an administrator lets go on.
+pub const APPROVE_CHANGES: &str = "instancerole.dev/approve-changes";

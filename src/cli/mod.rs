@@ -4,6 +4,8 @@
 //! kubectl finds it: nothing of ours shadows them.
 
 mod crds;
+mod export;
+mod plan;
 mod run;
 mod values;
 mod version;
@@ -31,6 +33,10 @@ struct Cli {
 enum Command {
     /// Run the controller
     Run(Box<run::RunArgs>),
+    /// Tell what run would do, for manifests or for the bindings of the cluster; writes nothing
+    Plan(Box<plan::PlanArgs>),
+    /// Print manifests of the associations that exist now, ready to apply; writes nothing
+    Export(export::ExportArgs),
     /// Print the CustomResourceDefinitions
     Crds(crds::CrdsArgs),
     /// Print version, commit, and the Kubernetes and CRD versions
@@ -42,9 +48,10 @@ pub async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // --help and --version are answers; anything else is wrong usage, exit code 2.
+            // --help and --version are answers; anything else is wrong usage.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            let wrong = u8::try_from(error.exit_code()).unwrap_or(2);
+            return ExitCode::from(if wrong == 2 { wrong_usage() } else { wrong });
         }
     };
     if let Command::Run(args) = &cli.command
@@ -55,15 +62,25 @@ pub async fn main() -> ExitCode {
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
     }
     let result = match cli.command {
-        Command::Run(args) => run::run(*args).await,
-        Command::Crds(args) => crds::crds(&args),
-        Command::Version => version::version(),
+        Command::Run(args) => run::run(*args).await.map(|()| ExitCode::SUCCESS),
+        Command::Plan(args) => plan::plan(*args).await,
+        Command::Export(args) => export::export(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Crds(args) => crds::crds(&args).map(|()| ExitCode::SUCCESS),
+        Command::Version => version::version().map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("instance-role-controller: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The exit code of wrong usage. Of `plan` it is 1: its 2 says that changes are pending.
+fn wrong_usage() -> u8 {
+    match std::env::args_os().nth(1) {
+        Some(command) if command == "plan" => 1,
+        Some(_) | None => 2,
     }
 }

@@ -14,6 +14,7 @@ use super::version::BUILD;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
 use crate::controller::run::{Awaited, Clients, Replica};
 use crate::controller::{self, Settings};
+use crate::decide::Ceiling;
 use crate::ec2::budget::Limit;
 use crate::ec2::cloud::Environment;
 use crate::ids::InstanceId;
@@ -85,6 +86,12 @@ pub struct RunArgs {
     #[arg(long, env = "INSTANCE_ROLE_AWS_BUDGET", value_parser = values::budget, value_name = "OPERATION=BURST,PER_SECOND", value_delimiter = ';')]
     aws_budget: Vec<(Operation, Limit)>,
 
+    /// Circuit breaker: where more repairs of drift are due in a namespace in one pass, none of them is made until an
+    /// administrator lets them go on; a number, or a share of the namespace's bindings such as 20% (then at least 5). Edits,
+    /// deletions and swaps that were begun are never held [default: off]
+    #[arg(long, env = "INSTANCE_ROLE_MAX_CHANGES_PER_PASS", value_parser = values::ceiling, value_name = "NUMBER|SHARE%")]
+    max_changes_per_pass: Option<Ceiling>,
+
     /// How many bindings are looked at at the same time
     #[arg(long, env = "INSTANCE_ROLE_MAX_CONCURRENT_RECONCILES", default_value = "16", value_parser = clap::value_parser!(u16).range(1..), value_name = "NUMBER")]
     max_concurrent_reconciles: u16,
@@ -133,7 +140,7 @@ pub struct RunArgs {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
-enum DeletionPolicyArg {
+pub(super) enum DeletionPolicyArg {
     Detach,
     Retain,
     Restore,
@@ -141,9 +148,28 @@ enum DeletionPolicyArg {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
-enum ModeArg {
+pub(super) enum ModeArg {
     Enforce,
     Observe,
+}
+
+impl From<DeletionPolicyArg> for DeletionPolicy {
+    fn from(policy: DeletionPolicyArg) -> Self {
+        match policy {
+            DeletionPolicyArg::Detach => Self::Detach,
+            DeletionPolicyArg::Retain => Self::Retain,
+            DeletionPolicyArg::Restore => Self::Restore,
+        }
+    }
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Enforce => Self::Enforce,
+            ModeArg::Observe => Self::Observe,
+        }
+    }
 }
 
 /// Runs the controller until it is asked to stop.
@@ -215,32 +241,32 @@ fn settings(args: RunArgs) -> Settings {
     Settings {
         resync: args.resync_interval,
         dry_run: args.dry_run,
-        default_mode: match args.default_mode {
-            ModeArg::Enforce => Mode::Enforce,
-            ModeArg::Observe => Mode::Observe,
-        },
-        default_deletion_policy: match args.default_deletion_policy {
-            DeletionPolicyArg::Detach => DeletionPolicy::Detach,
-            DeletionPolicyArg::Retain => DeletionPolicy::Retain,
-            DeletionPolicyArg::Restore => DeletionPolicy::Restore,
-        },
+        default_mode: args.default_mode.into(),
+        default_deletion_policy: args.default_deletion_policy.into(),
         share: args.aws_budget_share,
         limits: args.aws_budget.into_iter().collect(),
         concurrency: args.max_concurrent_reconciles,
         namespaces: args.watch_namespace,
         selector: args.selector,
         required_tag: args.require_instance_tag,
+        ceiling: args.max_changes_per_pass,
         self_instance: args.self_instance_id,
     }
 }
 
-/// Clients: kube 5 sets no time-out on reads and retries some errors for minutes by itself; both are ours to decide.
-async fn clients() -> anyhow::Result<Clients> {
+/// The cluster as kubectl finds it. kube 5 sets no time-out on reads and retries some errors for minutes by itself; both are ours
+/// to decide.
+pub(super) async fn cluster() -> anyhow::Result<Config> {
     let mut config = Config::infer()
         .await
         .context("no cluster: set KUBECONFIG, or run in a pod with a service account")?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.default_retry = false;
+    Ok(config)
+}
+
+async fn clients() -> anyhow::Result<Clients> {
+    let mut config = cluster().await?;
     // A watch is renewed by the server within 290 s.
     config.read_timeout = Some(Duration::from_secs(300));
     config.reset_reader_on_write = true;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::binding::Operation;
+use crate::decide::Ceiling;
 use crate::ec2::budget::Limit;
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, Region};
 
 /// A duration such as `500ms`, `10s` or `5m`; not zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -49,6 +50,16 @@ pub fn budget(text: &str) -> Result<(Operation, Limit), String> {
     Ok((operation, Limit { burst, per_second: number(per_second)? }))
 }
 
+/// A number, or a share in percent such as `20%`.
+pub fn ceiling(text: &str) -> Result<Ceiling, String> {
+    let form = "expected a number such as 50, or a share such as 20%; leave it out to turn it off";
+    let most = match text.strip_suffix('%') {
+        Some(share) => share.parse().ok().filter(|share| (1..=100).contains(share)).map(Ceiling::Percent),
+        None => text.parse().ok().filter(|number| *number > 0).map(Ceiling::Number),
+    };
+    most.ok_or_else(|| form.to_owned())
+}
+
 /// `key=value` of a tag; the value may be empty, and what follows the first `=` belongs to it.
 pub fn tag(text: &str) -> Result<(Arc<str>, Arc<str>), String> {
     match text.split_once('=') {
@@ -64,6 +75,24 @@ pub fn instance(text: &str) -> Result<InstanceId, String> {
     InstanceId::parse(text).map_err(|malformed| malformed.to_string())
 }
 
+/// A Region.
+pub fn region(text: &str) -> Result<Region, String> {
+    Region::parse(text).map_err(|malformed| malformed.to_string())
+}
+
+/// The name of a namespace.
+pub fn namespace(text: &str) -> Result<String, String> {
+    let ends = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let well_formed = text.len() <= 63
+        && ends(text.bytes().next())
+        && ends(text.bytes().last())
+        && text.bytes().all(inside);
+    well_formed
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected the name of a namespace: lower-case letters, digits and -".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +105,15 @@ mod tests {
         assert_eq!(read("empty="), Ok("empty|".into()));
         for bad in ["", "managed", "=true"] {
             assert!(tag(bad).unwrap_err().contains("key=value"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_ceiling_is_a_number_or_a_share() {
+        assert_eq!(ceiling("50"), Ok(Ceiling::Number(50)));
+        assert_eq!(ceiling("20%"), Ok(Ceiling::Percent(20)));
+        for bad in ["", "0", "0%", "101%", "-1", "%", "1.5", "20 %", "off"] {
+            assert!(ceiling(bad).unwrap_err().contains("such as 20%"), "{bad}");
         }
     }
 

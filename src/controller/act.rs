@@ -207,6 +207,7 @@ fn conclude(
             {
                 // Half a swap, or putting back what it took off, heals nothing yet.
                 ctx.memory.healed(&subject.uid);
+                ctx.memory.as_declared(&subject.uid);
             }
             tell(ctx, &subject.object, &subject.key, subject, write, decision, &reply);
         }

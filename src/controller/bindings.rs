@@ -21,11 +21,14 @@ use crate::telemetry::{BindingCount, Metrics};
 /// A binding's namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
+    /// The namespace.
     pub namespace: String,
+    /// The name.
     pub name: String,
 }
 
 impl Key {
+    /// The key of an object.
     pub fn of<K: Resource>(binding: &K) -> Self {
         Self { namespace: binding.namespace().unwrap_or_default(), name: binding.name_any() }
     }

@@ -1,6 +1,7 @@
 //! What every pass works with.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,18 +11,18 @@ use kube::Client;
 use tokio::sync::Notify;
 
 use super::bindings::{Bindings, Key, Spot};
+use super::breaker::Breaker;
 use super::confirm::Confirmed;
-use super::entitle::{Recount, Rooms, entitle};
+use super::entitle::{Recount, entitle};
 use super::events::Events;
 use super::gather;
-use super::grants::Grants;
+use super::ground::Ground;
 use super::kubernetes::Kubernetes;
 use super::leadership::{Leadership, Term};
-use super::memory::Memory;
 use super::slots::Slots;
 use super::teller::Teller;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
-use crate::decide::{Credentials, Grant, Place};
+use crate::decide::{Ceiling, Credentials, Grant, Place};
 use crate::ec2::budget::Limit;
 use crate::ec2::catalogue::LISTING;
 use crate::ec2::turns::{Class, Turn, Turns};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub selector: Option<String>,
     /// A tag without which no instance is touched, whatever grants say: key and value.
     pub required_tag: Option<(Arc<str>, Arc<str>)>,
+    /// How many repairs of drift may be due in a namespace in one pass; none: any number.
+    pub ceiling: Option<Ceiling>,
     /// The instance that the controller runs on, if the administrator names it.
     pub self_instance: Option<InstanceId>,
 }
@@ -98,19 +101,13 @@ type Queue = Turns<String, Key>;
 /// What every pass works with.
 #[derive(Debug)]
 pub struct Context {
-    pub settings: Settings,
-    pub bindings: Arc<Bindings>,
-    pub grants: Grants,
-    pub rooms: Rooms,
+    pub ground: Ground,
     pub confirmed: Confirmed,
     pub slots: Slots,
     pub teller: Teller,
-    /// The instance that the controller runs on, where it is known.
-    pub own_instance: Option<InstanceId>,
-    pub cloud: Cloud,
     pub kubernetes: Kubernetes,
     pub events: Events,
-    pub memory: Memory,
+    pub breaker: Breaker,
     pub metrics: Arc<Metrics>,
     /// Whether this process leads.
     pub leadership: Leadership,
@@ -120,6 +117,15 @@ pub struct Context {
     pub stopping: AtomicBool,
     turns: Mutex<HashMap<(Place, Operation), Queue>>,
     busy: Mutex<Option<Instant>>,
+}
+
+/// What decides need not know what acts.
+impl Deref for Context {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 impl Context {
@@ -136,16 +142,11 @@ impl Context {
         Self {
             slots: Slots::new(settings.concurrency),
             teller: Teller::default(),
-            settings,
-            bindings,
-            grants: Grants::default(),
-            rooms: Rooms::default(),
+            ground: Ground::new(settings, bindings, own_instance, cloud),
             confirmed: Confirmed::default(),
-            own_instance,
-            cloud,
             kubernetes: Kubernetes::new(client.clone(), Arc::clone(&metrics)),
             events: Events::new(client, pod, leadership.clone()),
-            memory: Memory::default(),
+            breaker: Breaker::default(),
             metrics,
             leadership,
             listed: Notify::new(),
@@ -160,6 +161,7 @@ impl Context {
     pub fn leads(&self, fence: Fence) {
         self.cloud.start_over(&fence);
         self.memory.start_over();
+        self.breaker.start_over(self);
         self.rooms.start_over();
         self.confirmed.start_over();
         self.leadership.begin(Term { fence, began: Timestamp::now() });
@@ -169,6 +171,7 @@ impl Context {
     /// This process leads no more: the next one tells how the bindings are.
     pub fn stands_by(&self) {
         self.leadership.end();
+        self.breaker.start_over(self);
         self.metrics.bindings([]);
     }
 
@@ -243,6 +246,7 @@ impl Context {
             }
             self.bindings.wake_concerned(&catalogue.news());
             self.bindings.count(&self.metrics);
+            self.memory.forget_old_outsiders(Timestamp::now());
             let interval = self.settings.interval(fleet.calls());
             self.metrics.resync(view, interval);
             tokio::time::sleep(interval.saturating_sub(began.elapsed()).max(SHORTEST)).await;

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::bindings::Spot;
-use super::context::Context;
 use super::gather;
+use super::ground::Ground;
 use crate::api::InstanceRoleBinding;
 use crate::decide::{Carried, Credentials, Declared, Desired, Grant, Lack, ProfileRef, Resolution, Rights};
 
@@ -27,7 +27,7 @@ pub struct Entitled {
 /// # Errors
 /// No grant could cover it, and why.
 pub fn entitle(
-    ctx: &Context,
+    ctx: &Ground,
     binding: &InstanceRoleBinding,
     desired: &Desired,
     spot: &Spot,
@@ -126,13 +126,7 @@ impl Rooms {
     }
 
     /// Whether fewer than `maxBindings` of the namespace's bindings that the grant covers are older.
-    fn has_room(
-        &self,
-        ctx: &Context,
-        grant: &Grant,
-        binding: &InstanceRoleBinding,
-        recount: Recount,
-    ) -> bool {
+    fn has_room(&self, ctx: &Ground, grant: &Grant, binding: &InstanceRoleBinding, recount: Recount) -> bool {
         let Some(most) = grant.max_bindings else { return true };
         let namespace = binding.namespace().unwrap_or_default();
         let (count, version) = ctx.bindings.in_namespace(&namespace);
@@ -153,7 +147,7 @@ impl Rooms {
     }
 
     /// Whether others than before have room in a namespace, so that all there are to be judged anew.
-    pub fn shifted(&self, ctx: &Context, namespace: &str) -> bool {
+    pub fn shifted(&self, ctx: &Ground, namespace: &str) -> bool {
         let covering = ctx.grants.covering(namespace);
         let limited = covering.iter().filter_map(|grant| Some((grant, grant.max_bindings?)));
         let mut shifted = false;
@@ -172,7 +166,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The youngest of the `most` oldest that a grant covers, if there are so many.
-fn youngest(ctx: &Context, grant: &Grant, namespace: &str, most: usize) -> Option<Age> {
+fn youngest(ctx: &Ground, grant: &Grant, namespace: &str, most: usize) -> Option<Age> {
     let covered = ctx.bindings.of_namespace(namespace).filter(|binding| covers(ctx, grant, binding));
     let mut ages: Vec<Age> = covered.map(|binding| age(&binding)).collect();
     ages.sort();
@@ -180,7 +174,7 @@ fn youngest(ctx: &Context, grant: &Grant, namespace: &str, most: usize) -> Optio
 }
 
 /// Whether a grant covers a binding, tags aside, as far as IAM has told which profile it means.
-fn covers(ctx: &Context, grant: &Grant, binding: &InstanceRoleBinding) -> bool {
+fn covers(ctx: &Ground, grant: &Grant, binding: &InstanceRoleBinding) -> bool {
     if binding.metadata.deletion_timestamp.is_some() {
         return false;
     }

@@ -6,17 +6,19 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::bindings::{Key, Spot};
-use super::context::{Context, Settings};
+use super::context::Settings;
 use super::entitle::{Entitled, Recount, entitle};
+use super::ground::Ground;
 use super::memory::Version;
 use super::permit::TIMELY;
 use crate::api::binding::{InstanceRoleBindingStatus, Mode, ProfileOrNone};
-use crate::api::condition::{self, ConditionType};
+use crate::api::condition::{self, ConditionType, Truth};
 use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, REQUESTED_AT};
 use crate::decide::conflict::{self, Contender};
 use crate::decide::{
-    Authority, Carried, Case, Cause, Decision, Declared, Desired, History, Leaving, Observed, PastChange,
-    Place, ProfileRef, Resolution, Rights, Standing, Step, Successor, Trouble, decide,
+    Authority, Carried, Case, Cause, Decision, Declared, Desired, History, Instance, Leaving, Observed,
+    PastChange, Place, ProfileRef, Reason, Resolution, Restraint, Rights, Standing, Step, Successor, Trouble,
+    decide,
 };
 use crate::ec2::Connection;
 use crate::ec2::fleet::{SETTLE, SETTLE_UNKNOWN};
@@ -92,15 +94,28 @@ pub fn history(
     let current =
         status.observed_generation == binding.metadata.generation && wanted.is_some() && wanted == desired;
     let drifting = status.plan.first().is_some_and(|plan| plan.reason == Cause::DriftDetected.as_str());
+    let in_sync = condition::is_true(&status.conditions, ConditionType::Synced)
+        || wanted.as_ref().is_some_and(|wanted| was_brought(status, wanted));
     History {
         place: place(status),
         adopted: status.adopted == Some(true)
             || rivals.iter().any(|rival| rival.authority.is_granted() && hands_over(&rival.object, binding)),
-        was_in_sync: current && (condition::is_true(&status.conditions, ConditionType::Synced) || drifting),
+        was_in_sync: current && (in_sync || drifting),
         desired,
         previous: status.previous.as_ref().and_then(carried),
         changes: status.changes.iter().filter_map(past_change).collect(),
     }
+}
+
+/// Whether status tells that our newest change brought what is wanted, and nothing is left to do but for EC2 to end it. Who
+/// changes the instance even before that is over is an outsider as well.
+fn was_brought(status: &InstanceRoleBindingStatus, wanted: &Carried) -> bool {
+    let under_way = [Reason::Associating, Reason::Replacing, Reason::Disassociating].map(Reason::as_str);
+    let on_its_way = condition::find(&status.conditions, ConditionType::Synced)
+        .is_some_and(|synced| synced.status == Truth::False.as_str() && under_way.contains(&&*synced.reason));
+    let newest = status.changes.first().and_then(past_change);
+    let brought = newest.is_some_and(|change| change.confirmed && change.to == *wanted);
+    status.plan.is_empty() && on_its_way && brought
 }
 
 fn place(status: &InstanceRoleBindingStatus) -> Option<Place> {
@@ -157,7 +172,7 @@ pub struct Rival {
 
 /// The others for the same instance in the same account: those in deletion, and those that live, the oldest first, down to
 /// the first that a grant covers. Younger ones than that neither win nor take over.
-pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Connection) -> Vec<Rival> {
+pub fn rivals(ctx: &Ground, binding: &InstanceRoleBinding, spot: &Spot, at: &Connection) -> Vec<Rival> {
     let covered = |namespace: &str| !ctx.grants.covering(namespace).is_empty();
     let mut rivals = Vec::new();
     // Who lives is kept from nothing by those who live and are younger.
@@ -178,7 +193,7 @@ pub fn rivals(ctx: &Context, binding: &InstanceRoleBinding, spot: &Spot, at: &Co
     rivals
 }
 
-fn rival(ctx: &Context, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Connection) -> Option<Rival> {
+fn rival(ctx: &Ground, object: Arc<InstanceRoleBinding>, spot: &Spot, at: &Connection) -> Option<Rival> {
     let desired = desired(&object, &ctx.settings).ok()?;
     let entitled = entitle(ctx, &object, &desired, spot, Recount::Sparing).ok()?;
     if ctx.cloud.account(&entitled.credentials) != at.place.account.as_str() {
@@ -209,7 +224,59 @@ pub struct Facts {
     pub observed: Observed,
     pub standing: Standing,
     pub trouble: Option<Trouble>,
+    pub restraint: Restraint,
     pub leaving: Option<Leaving>,
+}
+
+/// A binding that is to be decided on.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub object: &'a InstanceRoleBinding,
+    /// What it remembers.
+    pub status: &'a InstanceRoleBindingStatus,
+    pub desired: &'a Desired,
+    pub spot: &'a Spot,
+    pub connection: &'a Connection,
+    /// Since when nobody else writes: what was written before may not show yet.
+    pub began: Timestamp,
+}
+
+/// Gathers what one decision is made from, by what is known now; and the rivals. The instance is kept in view if the rights
+/// let it be looked at.
+pub fn facts(ctx: &Ground, question: Question<'_>, rights: Rights, now: Timestamp) -> (Facts, Vec<Rival>) {
+    let Question { object, status, desired, spot, connection, began } = question;
+    let Connection { fleet, catalogue, .. } = connection;
+    let uid = object.uid().unwrap_or_default();
+    let resolution = catalogue.resolve(&desired.declared);
+    let rivals = rivals(ctx, object, spot, connection);
+    let history = ctx.memory.believed(&uid, history(object, status, &resolution, &rivals), began);
+    if is_unfinished(object) || rights.may_look(&desired.declared, &resolution) {
+        // By the name that is kept of the binding anyway.
+        fleet.track(&spot.instance);
+    }
+    if let Some((at, until)) = settles(&history, began, now) {
+        fleet.written_elsewhere(&desired.instance, at, until);
+    }
+    let leaving = leaving(object, None)
+        .map(|leaving| Leaving { successor: successor(ctx, object, &rivals, connection), ..leaving });
+    // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
+    let observed = fleet.observed(&desired.instance, now, ctx.memory.opened(&uid));
+    let authority = rights.covers(&desired.declared, &resolution, observed.seen.as_ref());
+    if let Some(Instance::Present { state, .. }) = &observed.seen {
+        ctx.memory.instance_is(&uid, state);
+    }
+    let facts = Facts {
+        desired: desired.clone(),
+        standing: standing(object, &authority, &rivals, &ctx.settings),
+        resolution,
+        rights,
+        history,
+        observed,
+        trouble: ctx.memory.trouble(&uid),
+        restraint: Restraint { outsiders: ctx.memory.outsiders(&uid), circuit: None },
+        leaving,
+    };
+    (facts, rivals)
 }
 
 impl Facts {
@@ -224,6 +291,7 @@ impl Facts {
             observed: &self.observed,
             standing: &self.standing,
             trouble: self.trouble.as_ref(),
+            restraint: &self.restraint,
             leaving: self.leaving.as_ref(),
         };
         decide(&case, now)
@@ -275,7 +343,7 @@ pub fn leaving(binding: &InstanceRoleBinding, successor: Option<Successor>) -> O
 
 /// What becomes of the instance of a binding in deletion.
 pub fn successor(
-    ctx: &Context,
+    ctx: &Ground,
     binding: &InstanceRoleBinding,
     rivals: &[Rival],
     at: &Connection,
@@ -299,6 +367,7 @@ pub fn successor(
         observed: at.fleet.observed(&next.desired.instance, now, Timestamp::MIN),
         standing: Standing::Winner,
         trouble: ctx.memory.trouble(&next.object.uid().unwrap_or_default()),
+        restraint: Restraint::default(),
         leaving: None,
     };
     Some(match facts.decide(&at.place, now).step {

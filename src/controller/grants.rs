@@ -11,7 +11,7 @@ use kube::runtime::watcher::Event;
 use tokio::sync::{Notify, watch};
 
 use super::readable::Readable;
-use crate::api::InstanceRoleGrant;
+use crate::api::{APPROVE_CHANGES, InstanceRoleGrant};
 use crate::decide::Grant;
 use crate::decide::grant::Labels;
 
@@ -245,7 +245,10 @@ fn read(object: &InstanceRoleGrant) -> (Option<Arc<Grant>>, Option<Complaint>) {
         return (None, None);
     }
     match Grant::parse(&object.name_any(), &object.spec) {
-        Ok(grant) => (Some(Arc::new(grant)), None),
+        Ok(grant) => {
+            let approved = object.annotations().get(APPROVE_CHANGES).map(String::as_str);
+            (Some(Arc::new(grant.approving(approved))), None)
+        }
         Err(malformed) => (None, Some(format!("it grants nothing: {malformed}"))),
     }
 }

@@ -125,19 +125,23 @@ impl Told {
 /// A binding as a watch reads it.
 #[derive(Debug, Clone)]
 pub struct Watched {
-    /// What the watch itself goes by: the version.
+    /// What the watch itself goes by: name and version.
     metadata: ObjectMeta,
+    /// What is kept of it.
     pub kept: Kept,
 }
 
 impl<'de> Deserialize<'de> for Watched {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let Readable(binding) = Readable::<InstanceRoleBinding>::deserialize(from)?;
-        let metadata = ObjectMeta {
-            resource_version: binding.metadata.resource_version.clone(),
-            ..ObjectMeta::default()
-        };
-        Ok(Self { metadata, kept: binding.into() })
+        Ok(Readable::<InstanceRoleBinding>::deserialize(from)?.0.into())
+    }
+}
+
+impl From<InstanceRoleBinding> for Watched {
+    fn from(binding: InstanceRoleBinding) -> Self {
+        let ObjectMeta { name, namespace, resource_version, .. } = binding.metadata.clone();
+        let metadata = ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() };
+        Self { metadata, kept: binding.into() }
     }
 }
 

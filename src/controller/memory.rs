@@ -7,7 +7,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::gather::SKEW;
-use crate::decide::{Cadence, Grant, History, ProfileRef, Reason, Rows, Trouble, TroubleKind};
+use super::outside::Outside;
+use crate::decide::{
+    Cadence, Grant, History, InstanceState, Outsiders, ProfileRef, Reason, Rows, Sighting, Trouble,
+    TroubleKind,
+};
 
 /// How long a dry run that has passed is good for: a change may wait for its turn after it.
 const REHEARSED: SignedDuration = SignedDuration::from_mins(1);
@@ -21,6 +25,13 @@ pub struct Version {
     pub deleted: bool,
     /// The grants that it acts by: a change of them ends every back-off as well.
     pub grants: Vec<Arc<Grant>>,
+}
+
+impl Version {
+    /// Whether a person has edited the spec in between, or asked for a look.
+    fn is_asked_otherwise(&self, now: &Self) -> bool {
+        (self.generation, &self.requested_at) != (now.generation, &now.requested_at)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +55,8 @@ struct Note {
     halved: Option<Timestamp>,
     /// The profile for which a dry run has passed, and when.
     rehearsed: Option<(ProfileRef, Timestamp)>,
+    /// The instance's state when it was last looked at: another one ends every back-off.
+    state: Option<InstanceState>,
 }
 
 /// What became of a change whose intent stands in status.
@@ -74,7 +87,10 @@ struct Poll {
 
 /// The notes of all bindings, by UID.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<HashMap<String, Box<Note>>>);
+pub struct Memory {
+    notes: Mutex<HashMap<String, Box<Note>>>,
+    outside: Mutex<Outside>,
+}
 
 /// A table with room for so many times more than it holds is made smaller.
 const SPARE: usize = 8;
@@ -86,6 +102,9 @@ impl Memory {
         let mut notes = self.notes();
         let note = notes.entry(version.uid.clone()).or_default();
         if note.version != *version {
+            if note.version.uid == version.uid && note.version.is_asked_otherwise(version) {
+                self.outside().wait_no_longer(&version.uid);
+            }
             // What became of a change is true whatever the spec says now, and a look that failed before may be made again at
             // once, but has not succeeded.
             let (outcome, halved) = (note.outcome.take(), note.halved);
@@ -108,6 +127,7 @@ impl Memory {
 
     /// Another process may have written in between: nothing is left but what became of changes, which is true all the same.
     pub fn start_over(&self) {
+        self.outside().start_over();
         self.notes().retain(|_, note| {
             let outcome = note.outcome.take();
             **note = Note { outcome, ..Note::default() };
@@ -117,6 +137,7 @@ impl Memory {
 
     /// Forgets a binding that is gone.
     pub fn forget(&self, uid: &str) {
+        self.outside().forget(uid);
         Self::remove(&mut self.notes(), uid);
     }
 
@@ -149,6 +170,43 @@ impl Memory {
     pub fn healed(&self, uid: &str) {
         if let Some(note) = self.notes().get_mut(uid) {
             note.trouble = None;
+        }
+    }
+
+    /// The instance is as declared, seen so or by EC2's reply: what differs from now on was changed by others.
+    pub fn as_declared(&self, uid: &str) {
+        self.outside().as_declared(uid);
+        if let Some(note) = self.notes().get_mut(uid) {
+            note.drift_told = false;
+        }
+    }
+
+    /// What happens to the instance now is none of this binding's business.
+    pub fn looks_away(&self, uid: &str) {
+        self.outside().looks_away(uid);
+    }
+
+    /// Notes what somebody else brought about; whether that is news, and counts.
+    pub fn sighted(&self, uid: &str, sighting: &Sighting, now: Timestamp) -> bool {
+        self.outside().sighted(uid, sighting, now)
+    }
+
+    /// What others did to the instance lately.
+    pub fn outsiders(&self, uid: &str) -> Outsiders {
+        self.outside().of(uid)
+    }
+
+    /// Forgets what others did more than an hour ago.
+    pub fn forget_old_outsiders(&self, now: Timestamp) {
+        self.outside().forget_old(now);
+    }
+
+    /// Notes the state in which the instance was seen: what failed while it was in another one is tried again at once.
+    pub fn instance_is(&self, uid: &str, state: &InstanceState) {
+        let mut notes = self.notes();
+        let Some(note) = notes.get_mut(uid) else { return };
+        if note.state.replace(state.clone()).is_some_and(|before| before != *state) {
+            (note.trouble, note.poll) = (None, None);
         }
     }
 
@@ -272,13 +330,15 @@ impl Memory {
         now: Timestamp,
     ) -> Option<Duration> {
         let mut notes = self.notes();
-        let note = notes.entry(uid.to_owned()).or_default();
         // What is past draws nothing nearer: a pass would follow the other without a pause.
         let at_latest = at_latest.filter(|at| *at > now).map(|at| on_grid(at, grid));
         let Cadence::Poll { first, most } = reason.cadence() else {
-            note.poll = None;
+            if let Some(note) = notes.get_mut(uid) {
+                note.poll = None;
+            }
             return at_latest.map(|at| until(at, now));
         };
+        let note = notes.entry(uid.to_owned()).or_default();
         let interval = match &note.poll {
             Some(poll) if poll.reason == reason && now < poll.due => {
                 return Some(until(poll.due.min(at_latest.unwrap_or(poll.due)), now));
@@ -317,7 +377,11 @@ impl Memory {
     }
 
     fn notes(&self) -> MutexGuard<'_, HashMap<String, Box<Note>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outside(&self) -> MutexGuard<'_, Outside> {
+        self.outside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -354,6 +418,13 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn grant(name: &str) -> Arc<Grant> {
+        let spec = serde_json::json!({
+            "namespaces": {"names": ["a"]}, "instanceProfiles": ["app"], "instances": {"regions": ["eu-west-1"]},
+        });
+        Arc::new(Grant::parse(name, &serde_json::from_value(spec).unwrap()).unwrap())
     }
 
     fn version(generation: i64) -> Version {
@@ -412,6 +483,85 @@ mod tests {
         assert!(believed(at(60)) && !believed(at(61)), "whatever was edited meanwhile");
         memory.halved("u", None);
         assert!(!believed(at(60)));
+    }
+
+    #[test]
+    fn whatever_changes_the_matter_ends_every_back_off() {
+        let before = Version { grants: vec![grant("one")], ..version(1) };
+        type Change = fn(&mut Version);
+        let of_the_binding: [(&str, Change); 3] = [
+            ("another spec", |version| version.generation = Some(2)),
+            ("a request", |version| version.requested_at = Some("now".into())),
+            ("a deletion", |version| version.deleted = true),
+        ];
+        let mut changes: Vec<(&str, Version)> = Vec::new();
+        for (story, change) in of_the_binding {
+            let mut after = before.clone();
+            change(&mut after);
+            changes.push((story, after));
+        }
+        // A namespace's labels count by the grants that they bring or take.
+        changes.push(("another grant", Version { grants: vec![grant("two")], ..before.clone() }));
+        changes
+            .push(("one grant more", Version { grants: vec![grant("one"), grant("two")], ..before.clone() }));
+        for (story, after) in changes {
+            let memory = Memory::default();
+            memory.open(&before, true, at(0));
+            memory.failed("u", TroubleKind::Denied("a".into()), None, at(0));
+            memory.next_look("u", Reason::AccessDenied, None, GRID, at(0));
+            memory.open(&before, false, at(1));
+            assert!(memory.trouble("u").is_some());
+            memory.open(&after, true, at(2));
+            assert_eq!((memory.trouble("u"), memory.due("u", at(9_999))), (None, None), "{story}");
+        }
+    }
+
+    #[test]
+    fn another_state_of_the_instance_ends_every_back_off() {
+        let memory = Memory::default();
+        memory.open(&version(1), true, at(0));
+        memory.instance_is("u", &InstanceState::Running);
+        memory.failed("u", TroubleKind::Unchanged, None, at(0));
+        memory.instance_is("u", &InstanceState::Running);
+        assert!(memory.trouble("u").is_some());
+        memory.instance_is("u", &InstanceState::Stopped);
+        assert_eq!(memory.trouble("u"), None);
+    }
+
+    #[test]
+    fn retries_of_what_needs_a_person_begin_at_fifteen_seconds_and_end_at_thirty_minutes() {
+        let memory = Memory::default();
+        memory.open(&version(1), true, at(0));
+        let (mut now, mut waits) = (at(0), Vec::new());
+        for _ in 0..12 {
+            let wait = memory.next_look("u", Reason::NotAdopted, None, GRID, now).unwrap();
+            waits.push(wait.as_secs_f64());
+            now += SignedDuration::try_from(wait).unwrap();
+        }
+        for (n, wait) in waits.iter().enumerate() {
+            let least = f64::min(15.0 * f64::from(1_u32 << n), 1800.0);
+            assert!((least..=least * 1.11).contains(wait), "{waits:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_ends_the_wait_of_a_contended_repair_and_a_grant_does_not() {
+        let memory = Memory::default();
+        let asked = |text: &str| Version { requested_at: Some(text.into()), ..version(1) };
+        memory.open(&version(1), true, at(0));
+        memory.as_declared("u");
+        for n in 0..4 {
+            let association = Some(crate::ids::AssociationId::parse(&format!("iip-assoc-{n}")).unwrap());
+            let found = Sighting { association, found: crate::decide::Carried::Nothing, late: false };
+            assert!(memory.sighted("u", &found, at(n)));
+        }
+        let waits = || memory.outsiders("u").contention(at(4)).unwrap().due.is_some();
+        memory.open(&Version { grants: vec![grant("one")], ..version(1) }, false, at(4));
+        assert!(waits());
+        memory.open(&asked("now"), false, at(4));
+        assert!(!waits());
+        memory.at_rest("u");
+        assert!(memory.outsiders("u").contention(at(5)).is_some(), "it is remembered while all is well");
     }
 
     #[test]

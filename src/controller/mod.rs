@@ -6,19 +6,24 @@
 
 mod act;
 mod bindings;
+mod breaker;
 mod confirm;
 mod context;
 mod election;
 mod entitle;
 mod events;
+pub mod forecast;
 mod gather;
 mod grants;
+mod ground;
+mod guard;
 mod kept;
 mod kubernetes;
 mod leadership;
 mod memory;
 #[cfg(test)]
 mod model;
+mod outside;
 mod passes;
 mod permit;
 mod readable;

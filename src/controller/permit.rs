@@ -51,6 +51,7 @@ impl<'a> Permit<'a> {
             }
             let known = reconcile::judge_by(ctx, subject, before, Recount::Always)?;
             match known.decision.step {
+                Step::Write(_) if known.uncounted => return Ok(None),
                 Step::Write(now) if now == *write => {
                     let timely = intent.is_some_and(|intent| Self::is_timely(&intent, Timestamp::now()));
                     let until = subject.connection.fleet.fresh_until(&subject.desired.instance);

@@ -9,10 +9,11 @@ use tokio::time::timeout;
 
 use super::act::{self, Outcome};
 use super::bindings::{Key, Spot};
+use super::breaker::Word;
 use super::context::Context;
 use super::entitle::{Recount, entitle};
 use super::events::Tale;
-use super::gather::Facts;
+use super::gather::{Facts, Question, Rival};
 use super::leadership::Term;
 use super::memory;
 use super::passes::Action;
@@ -22,8 +23,9 @@ use super::{gather, kubernetes, report};
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{DeletionPolicy, InstanceRoleBindingStatus, Mode};
 use crate::decide::{
-    Authority, Cadence, Credentials, Decision, Desired, Evidence, Farewell, Instance, InstanceState, Lack,
-    Leaving, Observed, Phase, Reason, Resolution, Step, trouble, without_rights,
+    Authority, Cadence, Contention, Credentials, Decision, Desired, Evidence, Farewell, Instance,
+    InstanceState, Lack, Observed, Phase, Reason, Resolution, Restraint, Step, circuit, contention, trouble,
+    without_rights,
 };
 use crate::ec2::{Connection, Error};
 
@@ -37,6 +39,8 @@ const SHORTLY: Duration = Duration::from_secs(1);
 /// wait for their turn.
 const FINE: Duration = Duration::from_millis(250);
 const COARSE: Duration = Duration::from_secs(5);
+/// How soon to see again how many repairs are due in the namespace.
+const COUNTING: Duration = Duration::from_millis(300);
 /// How soon to see again whether a rival's rights can be told.
 const IN_DOUBT: SignedDuration = SignedDuration::from_secs(5);
 /// How soon to look again after a newer object refused a write: its own event usually comes first.
@@ -78,6 +82,10 @@ pub struct Known {
     pub resolution: Resolution,
     pub observed: Observed,
     pub decision: Decision,
+    /// Others keep changing the instance.
+    pub contention: Option<Contention>,
+    /// Whether others are to be looked at before the repair, to know how many are due.
+    pub uncounted: bool,
 }
 
 /// One pass. `Err` means that the API server could not be written to.
@@ -159,10 +167,13 @@ async fn unentitled(
     lack: &Lack,
 ) -> Result<Action, kubernetes::Error> {
     let key = Key::of(&**object);
+    let uid = object.uid().unwrap_or_default();
     ctx.leave_queues(&key);
+    ctx.memory.looks_away(&uid);
+    ctx.breaker.clear(ctx, &key.namespace, &uid);
     let alone = ctx.bindings.count_at(spot) <= 1;
     for (_, connection) in ctx.cloud.connected_to(&spot.region) {
-        connection.fleet.await_instance(&spot.instance, &object.uid().unwrap_or_default(), false);
+        connection.fleet.await_instance(&spot.instance, &uid, false);
         if alone {
             connection.fleet.untrack(&spot.instance);
         }
@@ -205,6 +216,10 @@ async fn pass(
     let mut known = consider(ctx, subject, slot).await?;
     for _ in 0..ROUNDS {
         let Step::Write(write) = known.decision.step.clone() else { break };
+        if known.uncounted {
+            ctx.leave_queues(&subject.key);
+            return Ok(Action::requeue(COUNTING));
+        }
         // Without the finalizer a deletion right after the write would leave what it brought.
         finalize(ctx, subject).await?;
         tell::drift(ctx, subject, &known);
@@ -312,13 +327,8 @@ async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
     let uid = rival.object.uid().unwrap_or_default();
     let asks_iam = rival.resolution == Resolution::NotAsked && rival.desired.needs_iam();
     let look = async {
-        if asks_iam {
-            let connection = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
-            connection.catalogue.look(&rival.desired.declared).await
-        } else {
-            fleet.track(&subject.spot.instance);
-            fleet.look_at_instance(&subject.spot.instance).await
-        }
+        let theirs = ctx.connect(&rival.entitled.credentials, &subject.spot.region).await;
+        learn(&rival, &theirs, &subject.connection).await
     };
     // A look that failed by credentials of this binding's own is no failure of the rival's.
     let concerns_it = asks_iam || rival.entitled.credentials == subject.credentials;
@@ -326,6 +336,19 @@ async fn learn_of_rivals(ctx: &Arc<Context>, subject: &Subject) {
         tracing::debug!(%error, rival = %Key::of(&*rival.object), "whether a grant covers a rival cannot be told");
         if concerns_it {
             ctx.memory.looked_in_vain(&uid, error.trouble(), now);
+        }
+    }
+}
+
+/// Looks at what a rival's claim hangs on: by `theirs` at its profile, else by `ours` at the instance.
+pub async fn learn(rival: &Rival, theirs: &Connection, ours: &Connection) -> Result<(), Error> {
+    match rival.resolution {
+        Resolution::NotAsked if rival.desired.needs_iam() => {
+            theirs.catalogue.look(&rival.desired.declared).await
+        }
+        _ => {
+            ours.fleet.track(&rival.desired.instance);
+            ours.fleet.look_at_instance(&rival.desired.instance).await
         }
     }
 }
@@ -353,48 +376,74 @@ pub fn judge_by(
         Err(lack) => {
             let decision = without_rights(desired, gather::leaving(object, None).as_ref(), &lack);
             subject.authority = decision.authority.clone();
-            return Ok(Known { resolution: Resolution::NotAsked, observed: Observed::default(), decision });
+            ctx.memory.looks_away(&subject.uid);
+            ctx.breaker.clear(ctx, &subject.key.namespace, &subject.uid);
+            return Ok(Known {
+                resolution: Resolution::NotAsked,
+                observed: Observed::default(),
+                decision,
+                contention: None,
+                uncounted: false,
+            });
         }
     };
-    let resolution = connection.catalogue.resolve(&desired.declared);
-    let rivals = gather::rivals(ctx, object, &subject.spot, connection);
-    let history = gather::history(object, status, &resolution, &rivals);
-    let history = ctx.memory.believed(&subject.uid, history, subject.term.began);
-    if gather::is_unfinished(object) || rights.may_look(&desired.declared, &resolution) {
-        // By the name that is kept of the binding anyway.
-        fleet.track(&subject.spot.instance);
-    }
-    if let Some((at, until)) = gather::settles(&history, subject.term.began, now) {
-        fleet.written_elsewhere(&desired.instance, at, until);
-    }
-    let leaving = gather::leaving(object, None)
-        .map(|leaving| Leaving { successor: gather::successor(ctx, object, &rivals, connection), ..leaving });
-    // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
-    let observed = fleet.observed(&desired.instance, now, ctx.memory.opened(&subject.uid));
-    let authority = rights.covers(&desired.declared, &resolution, observed.seen.as_ref());
-    let facts = Facts {
-        desired: desired.clone(),
-        standing: gather::standing(object, &authority, &rivals, &ctx.settings),
-        resolution,
-        rights,
-        history,
-        observed,
-        trouble: ctx.memory.trouble(&subject.uid),
-        leaving,
-    };
+    let question =
+        Question { object, status, desired, spot: &subject.spot, connection, began: subject.term.began };
+    let (mut facts, rivals) = gather::facts(ctx, question, rights, now);
     let mut decision = facts.decide(&connection.place, now);
+    let uncounted = restrain(ctx, subject, &mut facts, &decision, now);
+    if facts.restraint != Restraint::default() {
+        decision = facts.decide(&connection.place, now);
+    }
     if let Some(error) = fleet.failing(ctx.settings.patience(), now)
         && matches!(decision.step, Step::Converged | Step::Look(_))
     {
         decision = trouble::unseen(&error.trouble()).with(decision.authority);
     }
-    let Facts { observed, resolution, history, .. } = facts;
+    let Facts { observed, resolution, history, restraint, .. } = facts;
     subject.doubtful = rivals.iter().any(|rival| rival.authority == Authority::Open);
     subject.swapping = history.swapped_out().is_some() || decision.begins_swap();
     subject.was_running =
         matches!(observed.instance, Some(Instance::Present { state: InstanceState::Running, .. }));
     subject.authority = decision.authority.clone();
-    Ok(Known { resolution, observed, decision })
+    let contention = restraint.outsiders.contention(now);
+    Ok(Known { resolution, observed, decision, contention, uncounted })
+}
+
+/// Counts what others did, and what is to be repaired because of it; whether that cannot be counted yet.
+fn restrain(
+    ctx: &Arc<Context>,
+    subject: &Subject,
+    facts: &mut Facts,
+    decision: &Decision,
+    now: Timestamp,
+) -> bool {
+    let Subject { uid, key, object, .. } = subject;
+    let Facts { desired, history, observed, restraint, .. } = facts;
+    let elsewhere =
+        decision.reason == Reason::Conflict || matches!(decision.authority, Authority::Refused { .. });
+    if elsewhere || !desired.writes() {
+        ctx.memory.looks_away(uid);
+    } else if let Some(sighting) = contention::sighting(decision, desired, history, observed)
+        && ctx.memory.sighted(uid, &sighting, now)
+    {
+        let before = restraint.outsiders.contention(now);
+        restraint.outsiders = ctx.memory.outsiders(uid);
+        if let Some(contention) = restraint.outsiders.contention(now) {
+            tell::contended(ctx, subject, &contention, before.is_none());
+        }
+    }
+    let in_swap = history.swapped_out().is_some();
+    if desired.writes() && facts.leaving.is_none() && circuit::is_repair(decision, in_swap) {
+        match ctx.breaker.weigh(ctx, object, subject.term.began) {
+            Word::Go => {}
+            Word::Wait => return true,
+            Word::Held(circuit) => restraint.circuit = Some(circuit),
+        }
+    } else if !matches!(decision.step, Step::Look(_)) {
+        ctx.breaker.clear(ctx, &key.namespace, uid);
+    }
+    false
 }
 
 /// Makes the looks that are asked for, side by side.
@@ -528,13 +577,16 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     }
     ctx.memory.went_well(uid);
     if done {
+        ctx.memory.as_declared(uid);
         ctx.memory.at_rest(uid);
     }
     // An association may stay `associating` as long as its instance is stopped: the passes tell when that changes.
     let stopped = matches!(observed.instance, Some(Instance::Present { state: InstanceState::Stopped, .. }));
     let parked = decision.reason == Reason::Associating && stopped && ctx.memory.trouble(uid).is_none();
     let by_tag = decision.authority.by_tag();
-    let awaited = by_tag || !done && (parked || decision.reason.cadence() == Cadence::EachPass);
+    let hangs_on_instance =
+        decision.reason.hangs_on_instance() || decision.reason.cadence() == Cadence::EachPass;
+    let awaited = by_tag || !done && (parked || hangs_on_instance);
     connection.fleet.await_instance(&desired.instance, uid, awaited);
     if matches!(decision.authority, Authority::Refused { by_tag: false })
         && ctx.bindings.count_at(&subject.spot) <= 1
@@ -548,7 +600,10 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     let settled =
         connection.fleet.settles(&desired.instance).filter(|_| decision.reason != Reason::Associated);
     let doubt = subject.doubtful.then_some(now + IN_DOUBT);
-    let at_latest = [retry, settled, doubt].into_iter().flatten().filter(|at| *at > now).min();
+    let contended = known.contention.as_ref().map(|contention| contention.ends);
+    let repair = known.contention.as_ref().and_then(|contention| contention.due);
+    let at_latest =
+        [retry, settled, doubt, contended, repair].into_iter().flatten().filter(|at| *at > now).min();
     let at_latest = at_latest.map(|at| at + SignedDuration::from_millis(100));
     let grid = if ctx.is_busy() { COARSE } else { FINE };
     match ctx.memory.next_look(uid, decision.reason, at_latest, grid, now) {

@@ -31,6 +31,8 @@ pub struct Report<'a> {
     pub view: Option<&'a View>,
     /// The decision.
     pub decision: &'a Decision,
+    /// What is told of others who keep changing the instance.
+    pub contended: Option<String>,
     /// The request for a look that was made, if there was one.
     pub heard: Option<&'a str>,
     /// Whether the object is being deleted: then what it wanted stays as it stood.
@@ -160,6 +162,9 @@ impl Report<'_> {
             .collect();
         let (truth, why, words) = authorized(self.decision);
         all.push(make(ConditionType::Authorized, truth, why, words));
+        if let Some(message) = self.contended.clone().filter(|_| !self.is_refused() && !self.leaving) {
+            all.push(make(ConditionType::Contended, Truth::True, Reason::OutsideWriter.as_str(), message));
+        }
         if self.desired.suspend {
             all.push(make(
                 ConditionType::Suspended,

@@ -1,13 +1,12 @@
 //! Starting and stopping: who we are at AWS, the watch, the passes, the queues.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
@@ -19,6 +18,7 @@ use super::context::{Context, Settings};
 use super::election;
 use super::events::Tale;
 use super::grants::NamespaceMeta;
+use super::guard::{PassError, guarded};
 use super::kept::Watched;
 use super::kubernetes;
 use super::passes::Action;
@@ -31,7 +31,7 @@ use crate::ec2::Cloud;
 use crate::ec2::cloud::{Environment, Identity};
 use crate::ids::{AccountId, InstanceId};
 use crate::lease::Seat;
-use crate::telemetry::{Check, Metrics, ReconcileResult};
+use crate::telemetry::{Check, Metrics};
 
 /// How long running passes may take to end when the process is asked to stop: a write in flight is let finish.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ pub async fn run(
     replica: Replica,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Identity { account, instance } = tokio::select! {
+    let Identity { account, instance, partition: _ } = tokio::select! {
         identity = identity(&environment, &awaited.aws, &metrics) => identity,
         _ = stop.wait_for(|stop| *stop) => return,
     };
@@ -231,6 +231,7 @@ fn follow(
                     }
                     News::Gone(key, uid) => {
                         ctx.memory.forget(&uid);
+                        ctx.breaker.clear(ctx, &key.namespace, &uid);
                         ctx.leave_queues(&key);
                     }
                     News::Crowd(namespace) if ctx.is_crowded(&namespace) => ctx.grants.crowd(namespace),
@@ -419,54 +420,24 @@ async fn one_pass(ctx: Arc<Context>, key: Arc<Key>) -> (Arc<Key>, Action) {
     // One that is gone has nothing to be looked at.
     let Some(binding) = ctx.bindings.get(&key) else { return (key, Action::await_change()) };
     let uid = binding.uid().unwrap_or_default();
-    let action = match guarded(binding, &ctx).await {
+    let action = match pass(binding, &ctx).await {
         Ok(action) => action,
         Err(error) => after(&key, &uid, &error, &ctx),
     };
     (key, action)
 }
 
-/// A pass that panics is counted and tried again; the process goes on.
-async fn guarded(binding: Arc<InstanceRoleBinding>, ctx: &Arc<Context>) -> Result<Action, PassError> {
+/// A pass over one binding, if this process leads.
+async fn pass(binding: Arc<InstanceRoleBinding>, ctx: &Arc<Context>) -> Result<Action, PassError> {
     let key = Key::of(&*binding);
     let Some(term) = ctx.leadership.term() else {
         // Whoever comes to lead looks at all bindings.
         ctx.leave_queues(&key);
         return Ok(Action::await_change());
     };
-    let timer = ctx.metrics.reconcile_timer();
     let span = tracing::info_span!("reconcile", binding = %key, instance = binding.spec.instance_id, generation = binding.metadata.generation);
-    let pass =
-        AssertUnwindSafe(tracing::Instrument::instrument(reconcile::reconcile(binding, ctx, term), span));
-    match pass.catch_unwind().await {
-        Ok(Ok(action)) => {
-            let waits = action != Action::await_change();
-            timer.finish(if waits { ReconcileResult::RequeueAfter } else { ReconcileResult::Success });
-            Ok(action)
-        }
-        Ok(Err(error)) => {
-            let overtaken = matches!(error, kubernetes::Error::Conflict | kubernetes::Error::NotLeading(_));
-            timer.finish(if overtaken { ReconcileResult::Requeue } else { ReconcileResult::Error });
-            ctx.leave_queues(&key);
-            Err(PassError::Kubernetes(error))
-        }
-        Err(_) => {
-            timer.finish(ReconcileResult::Error);
-            ctx.metrics.panic();
-            ctx.leave_queues(&key);
-            tracing::error!(binding = %key, "a pass panicked: this is a bug; the binding is tried again");
-            Err(PassError::Panicked)
-        }
-    }
-}
-
-/// A pass that could not be finished.
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error(transparent)]
-    Kubernetes(kubernetes::Error),
-    #[error("the pass panicked")]
-    Panicked,
+    let pass = tracing::Instrument::instrument(reconcile::reconcile(binding, ctx, term), span);
+    guarded(&ctx.metrics, &key, pass).await.inspect_err(|_| ctx.leave_queues(&key))
 }
 
 fn after(key: &Key, uid: &str, error: &PassError, ctx: &Context) -> Action {

@@ -15,7 +15,8 @@ use super::{bindings, gather, kubernetes, reconcile};
 use crate::api::binding::InstanceRoleBindingStatus;
 use crate::api::condition::{self, ConditionType};
 use crate::api::{InstanceRoleBinding, REQUESTED_AT};
-use crate::decide::{Cause, Decision, Desired, Phase, Reason, Resolution, Rows, Step};
+use crate::decide::contention;
+use crate::decide::{Cause, Contention, Decision, Desired, Phase, Reason, Resolution, Rows, Step};
 use crate::telemetry::DriftCause;
 
 /// The status that follows from what is known.
@@ -28,6 +29,7 @@ pub fn told(subject: &Subject, known: &Known) -> InstanceRoleBindingStatus {
         place: Some(&subject.connection.place),
         view: known.observed.view.as_ref(),
         decision: &known.decision,
+        contended: known.contention.as_ref().map(Contention::message),
         heard: subject.heard.as_deref(),
         leaving: subject.object.metadata.deletion_timestamp.is_some(),
     }
@@ -45,7 +47,8 @@ pub async fn report(
     }
     let status = told(subject, known);
     if subject.object.status.as_ref() != Some(&status) {
-        if matches!(known.decision.step, Step::Refuse | Step::Hold) {
+        let left_alone = known.decision.reason == Reason::OutsideWriter;
+        if left_alone || matches!(known.decision.step, Step::Refuse | Step::Hold) {
             drift(ctx, subject, known);
         }
         match write(ctx, &subject.term, &subject.object, &status, &known.decision).await? {
@@ -80,6 +83,7 @@ pub async fn unentitled(
         place: None,
         view: None,
         decision,
+        contended: None,
         heard: asked.map(String::as_str),
         leaving: object.metadata.deletion_timestamp.is_some(),
     }
@@ -175,6 +179,28 @@ pub fn drift(ctx: &Context, subject: &Subject, known: &Known) {
     ctx.events.tell(
         &*subject.object,
         Tale { warning: true, reason: "DriftDetected", action: "Observe", note, profile },
+    );
+}
+
+/// Others keep changing the instance: told with each change of theirs, and counted when it begins.
+pub fn contended(ctx: &Context, subject: &Subject, contention: &Contention, begins: bool) {
+    if begins {
+        ctx.metrics.contention();
+    }
+    let (instance, changes) = (&subject.desired.instance, contention.changes.len());
+    let story = contention.story();
+    tracing::warn!(binding = %subject.key, %instance, found = story, "others keep changing the profile of an instance");
+    let wait = match contention.due {
+        Some(due) => format!("the repair waits until {}", contention::clock(due)),
+        None => "the repair waits no longer".to_owned(),
+    };
+    let note = format!(
+        "others keep changing the profile of {instance} ({changes} times that count): it was found to carry {story}; {wait}"
+    );
+    let profile = contention.changes.last().map(|change| change.found.as_str().to_owned());
+    ctx.events.tell(
+        &*subject.object,
+        Tale { warning: true, reason: "Contended", action: "Observe", note, profile },
     );
 }
 

@@ -47,6 +47,8 @@ pub struct Grant {
     pub max_bindings: Option<usize>,
     /// Whom to act as.
     pub credentials: Credentials,
+    /// The holds on repairs that an administrator lets go on.
+    approved: Vec<Arc<str>>,
     namespaces: Vec<String>,
     selector: Option<NamespaceSelector>,
     profiles: Vec<ProfileRule>,
@@ -154,6 +156,7 @@ impl Grant {
                     source_identity: role.source_identity.as_deref().map(Arc::from),
                 }),
             },
+            approved: Vec::new(),
             namespaces: spec.namespaces.names.clone().unwrap_or_default(),
             selector: spec.namespaces.selector.clone(),
             profiles: all(&spec.instance_profiles, ProfileRule::parse)?,
@@ -162,6 +165,19 @@ impl Grant {
             ids: instances.ids.as_deref().map(|some| all(some, InstanceId::parse)).transpose()?,
             tags: instances.tags.clone(),
         })
+    }
+
+    /// The same grant with what its annotation `approve-changes` says.
+    #[must_use]
+    pub fn approving(mut self, ids: Option<&str>) -> Self {
+        let ids = ids.unwrap_or_default().split([',', ' ']).filter(|id| !id.is_empty());
+        self.approved = ids.map(Arc::from).collect();
+        self
+    }
+
+    /// Whether an administrator lets this hold on repairs go on.
+    pub fn approves(&self, id: &str) -> bool {
+        self.approved.iter().any(|approved| **approved == *id)
     }
 
     /// Whether it covers a namespace; `labels` are absent while the namespace was not seen.

@@ -21,11 +21,15 @@
 //! | any | a difference | terminated, managed | Refuse | `instance_states` |
 //! | any | a difference, `Observe` / `suspend` | any | Refuse / Hold | `reading_only` |
 //! | any | unknown state | any | Wait | `unknown_words` |
+//! | any | drift, others keep changing it | any | Wait, at most 10 minutes | `contention` in `tests/restraint.rs` |
+//! | any | drift, of too many in the namespace | any | Refuse | `circuit` in `tests/restraint.rs` |
 //! | deleted | see `release.rs` | | | `tests/release.rs` |
 //!
 //! Start with [`decide`]; the words are in [`reason`], the evidence in [`observed`].
 
+pub mod circuit;
 pub mod conflict;
+pub mod contention;
 mod converge;
 pub mod desired;
 pub mod grant;
@@ -41,7 +45,9 @@ pub mod trouble;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::circuit::{Ceiling, Circuit};
 pub use self::conflict::{Standing, Successor};
+pub use self::contention::{Contention, OutsideChange, Outsiders, Sighting};
 pub use self::desired::{Declared, Desired, Place, ProfileRef, Resolution, Target};
 pub use self::grant::{AssumedRole, Claim, Credentials, Grant};
 pub use self::history::{Carried, History, PastChange};
@@ -49,7 +55,7 @@ pub use self::observed::{
     Association, AssociationState, Grade, Instance, InstanceState, Observed, Rows, Tags, View,
 };
 pub use self::reason::{Cadence, Phase, Reason};
-pub use self::rights::{Authority, Lack, Rights, without_rights};
+pub use self::rights::{Authority, Lack, Rights, node_tag, without_rights};
 pub use self::trouble::{Trouble, TroubleKind};
 use crate::api::binding::Operation;
 use crate::ids::AssociationId;
@@ -83,8 +89,19 @@ pub struct Case<'a> {
     pub standing: &'a Standing,
     /// What failed before and has not healed yet.
     pub trouble: Option<&'a Trouble>,
+    /// What holds a repair of drift back.
+    pub restraint: &'a Restraint,
     /// The deletion, if it was asked for.
     pub leaving: Option<&'a Leaving>,
+}
+
+/// What holds a repair of drift back, and nothing else: what people declare and what was begun is carried out all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Restraint {
+    /// What others did to the instance lately.
+    pub outsiders: Outsiders,
+    /// The hold on the namespace's repairs, if there is one that this binding is under.
+    pub circuit: Option<Circuit>,
 }
 
 /// A deletion that was asked for.
@@ -347,7 +364,8 @@ fn live(case: &Case<'_>, now: Timestamp) -> Decision {
     let (authority, decision) = match rights::uncovered(case) {
         Ok(granted) => {
             let decision = conflict::lost(case).unwrap_or_else(|| converge::converge(case, now));
-            (granted, trouble::temper(case, decision, now))
+            let decision = circuit::temper(case, trouble::temper(case, decision, now));
+            (granted, contention::temper(case, decision, now))
         }
         Err(decision) => (decision.authority.clone(), decision),
     };

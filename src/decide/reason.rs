@@ -65,6 +65,10 @@ pub enum Reason {
     RoleNotAssumable,
     /// The controller runs with another Region or account than the binding was carried out with.
     RegionChanged,
+    /// Others keep changing the instance, so the repair waits.
+    OutsideWriter,
+    /// Too many repairs were due in the namespace at once.
+    CircuitOpen,
 }
 
 /// When to look again where no event says so.
@@ -94,7 +98,7 @@ const SLOWLY: Cadence = poll(15, 30 * 60);
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::Associated,
         Self::Disassociated,
         Self::Associating,
@@ -124,6 +128,8 @@ impl Reason {
         Self::ObserveOnly,
         Self::RoleNotAssumable,
         Self::RegionChanged,
+        Self::OutsideWriter,
+        Self::CircuitOpen,
     ];
 
     /// The text in conditions, Events and metric labels: the variant's name.
@@ -163,9 +169,16 @@ impl Reason {
             | Self::Suspended
             | Self::ObserveOnly
             | Self::RoleNotAssumable
-            | Self::RegionChanged => (true, true, true),
+            | Self::RegionChanged
+            | Self::OutsideWriter
+            | Self::CircuitOpen => (true, true, true),
         };
         Evidence { associations, instance, profile }
+    }
+
+    /// Whether another state of the instance may end it, so that the state is looked at in each pass.
+    pub fn hangs_on_instance(self) -> bool {
+        matches!(self, Self::ProfileRecreated | Self::TrustPolicyBroken)
     }
 
     /// What it means, for the documentation.
@@ -349,6 +362,18 @@ impl Reason {
                 SLOWLY,
                 "The controller runs with another Region or account than this binding was carried out with, so it knows nothing of the instance.",
                 "Run the controller with its former Region and credentials, or delete the binding with the annotation instancerole.dev/force-release and make it again.",
+            ),
+            Self::OutsideWriter => (
+                "OutsideWriter",
+                Listing,
+                "Others changed the profile of this instance at least four times within an hour (condition `Contended`), so the repair waits: 30 s, doubling to 10 minutes.",
+                "Find who, by CloudTrail (AssociateIamInstanceProfile, ReplaceIamInstanceProfileAssociation, DisassociateIamInstanceProfile), and have one of the two let go. An edit of the spec or instancerole.dev/requestedAt ends the wait.",
+            ),
+            Self::CircuitOpen => (
+                "CircuitOpen",
+                SLOWLY,
+                "More repairs of drift were due in this namespace at once than --max-changes-per-pass allows, so none of them is made.",
+                "Find out what changed so many instances. If the repairs are right, an administrator annotates a grant of the namespace with instancerole.dev/approve-changes and the id that the message names; it ends by itself when the drift does.",
             ),
         }
     }

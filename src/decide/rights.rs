@@ -71,6 +71,11 @@ impl Authority {
 /// Tags that say that an instance is a node of a cluster: whoever may put a profile on it may become the cluster.
 const NODE_TAGS: [&str; 4] = ["kubernetes.io/cluster/", "karpenter.sh/", "eks:", "aws:eks:"];
 
+/// The tag that says that an instance is a node of a cluster, if it carries one.
+pub fn node_tag(tags: &Tags) -> Option<&str> {
+    tags.keys().find(|key| NODE_TAGS.iter().any(|prefix| key.starts_with(prefix)))
+}
+
 impl Rights {
     /// Whom to act as, and the rights that are left to that one. All grants that may cover what is declared must agree; those
     /// that are there for the sake of what status notes have no say where there are such.
@@ -126,8 +131,7 @@ impl Rights {
     /// What keeps the instance from being touched unless a grant names it by id, in words.
     pub(super) fn protection(&self, claim: Claim<'_>, instance: &Instance) -> Option<String> {
         let Instance::Present { tags, .. } = instance else { return None };
-        let is_node = |key: &str| NODE_TAGS.iter().any(|prefix| key.starts_with(prefix));
-        let what = match tags.keys().find(|key| is_node(key)) {
+        let what = match node_tag(tags) {
             Some(key) => format!("is a node of a cluster (tag {key})"),
             None if self.own => "is the one that the controller runs on".to_owned(),
             None => return None,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::again::again;
 use super::budget::{Bucket, Limit};
 use super::client::Caller;
 use super::error::{Error, Meaning};
@@ -191,6 +192,23 @@ impl Catalogue {
             // What was known stays known: an outage of IAM takes nothing away.
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks IAM about many declared profiles at once: by one listing, which tells what is missing as well, and by single look-ups
+    /// only where it cannot be made. Where IAM does not answer one, the rest is not asked for.
+    ///
+    /// # Errors
+    /// IAM does not answer. A denial is an answer.
+    pub async fn look_at_all(&self, declared: &[&Declared]) -> Result<(), Error> {
+        let asked = Timestamp::now();
+        self.refresh(LISTING).await;
+        let open: Vec<&Declared> = {
+            let mut known = self.known();
+            let is_open = |declared: &&Declared| !known.is_answered(declared, asked, &self.account);
+            declared.iter().copied().filter(is_open).collect()
+        };
+        let looks = open.into_iter().map(|declared| again(|| self.look(declared)));
+        futures::future::try_join_all(looks).await.map(drop)
     }
 
     /// Makes the shared listing if the last one is older than `age`; [`Self::news`] tells what differs from before.

@@ -77,7 +77,8 @@ impl Environment {
             message: "AWS named no account".into(),
             request_id: None,
         })?;
-        Ok(Identity { account, instance: reply.arn().and_then(instance_of_session) })
+        let partition = reply.arn().and_then(|arn| arn.split(':').nth(1)).unwrap_or("aws").to_owned();
+        Ok(Identity { account, partition, instance: reply.arn().and_then(instance_of_session) })
     }
 
     /// The same environment, acting as another role.
@@ -92,6 +93,8 @@ impl Environment {
 pub struct Identity {
     /// The account of the controller's own credentials.
     pub account: AccountId,
+    /// The partition that it belongs to, such as `aws` or `aws-cn`.
+    pub partition: String,
     /// The instance whose metadata gave the credentials: EC2 names the session after it.
     pub instance: Option<InstanceId>,
 }
@@ -259,6 +262,11 @@ impl Cloud {
     /// The connection, if there is one.
     pub fn connected(&self, credentials: &Credentials, region: &Region) -> Option<Connection> {
         self.known().connections.get(&(credentials.clone(), region.clone())).cloned()
+    }
+
+    /// Another number after each listing.
+    pub fn listings(&self) -> u64 {
+        self.known().connections.values().map(|connection| connection.fleet.listings()).sum()
     }
 
     /// All connections to a Region, with the credentials that they use.

@@ -278,10 +278,17 @@ impl Error {
                 TroubleKind::Denied(denied(operation, message))
             }
             // By code: AWS's sentence tells the time, and would change status at every look.
-            (_, Meaning::Credentials) => TroubleKind::Credentials(format!(
-                "AWS does not accept the controller's credentials ({}): check its role, its clock and whether the Region is enabled",
-                self.code()
-            )),
+            (_, Meaning::Credentials) => {
+                let cure = match self.code() {
+                    "OptInRequired" => "the Region is not enabled: opt in to it, or use another one",
+                    "RequestExpired" => "check the controller's clock, and whether its session is over",
+                    _ => "check its role, its clock and whether the Region is enabled",
+                };
+                let code = self.code();
+                TroubleKind::Credentials(format!(
+                    "AWS does not accept the controller's credentials ({code}): {cure}"
+                ))
+            }
             (Self::RoleNotAssumable { role, code, .. }, _) => TroubleKind::Role(format!(
                 "role {role}, which the grant names, cannot be assumed ({code}): let the controller assume it in the role's trust policy (externalId?) and by sts:AssumeRole in the controller's own policy"
             )),

@@ -5,7 +5,7 @@
 //! EC2's answers may show the past (`aws-semantics` 1.4): until then our knowledge of the reply stands.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -37,6 +37,7 @@ pub struct Fleet {
     changed: mpsc::UnboundedSender<InstanceId>,
     pages: tokio::sync::Mutex<Pages>,
     calls: AtomicUsize,
+    listings: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -84,6 +85,7 @@ impl Fleet {
             changed,
             pages: tokio::sync::Mutex::default(),
             calls: AtomicUsize::new(0),
+            listings: AtomicU64::new(0),
         }
     }
 
@@ -123,6 +125,11 @@ impl Fleet {
     /// How many calls the last pass made.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// How many listings are in the view.
+    pub fn listings(&self) -> u64 {
+        self.listings.load(Ordering::Acquire)
     }
 
     /// Whether any instance is kept in view.
@@ -297,6 +304,8 @@ impl Fleet {
                 }
             }
         }
+        // While nobody can see one without the other.
+        self.listings.fetch_add(1, Ordering::Release);
         (listed.calls, changed)
     }
 

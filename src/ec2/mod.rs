@@ -4,6 +4,7 @@
 //! Kubernetes. AWS SDK types do not leave it. Start with [`cloud`] (who we are and where), then
 //! [`fleet`] (one look serves all), [`client`] (the calls) and [`error`] (the table of meanings).
 
+mod again;
 mod assume;
 pub mod budget;
 pub mod catalogue;
@@ -16,10 +17,12 @@ mod found;
 mod gate;
 mod gather;
 mod listing;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod turns;
 
+pub use again::again;
 pub use catalogue::Catalogue;
 pub use client::{Ec2, Reply};
 pub use cloud::{Cloud, Connection};

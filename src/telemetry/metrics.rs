@@ -70,6 +70,7 @@ pub struct Metrics {
     released: IntCounterVec,
     drift: IntCounterVec,
     contention: IntCounter,
+    circuits_open: IntGauge,
     convergence: Histogram,
     bindings: IntGaugeVec,
     list_pages: IntGauge,
@@ -196,6 +197,10 @@ impl Metrics {
                 "instancerole_contention_total",
                 "Times that a binding was found to be undone again and again by another writer.",
             )?,
+            circuits_open: to.gauge(
+                "instancerole_circuits_open",
+                "Namespaces whose repairs of drift are held: more were due at once than --max-changes-per-pass allows.",
+            )?,
             convergence: to.histogram(
                 "instancerole_convergence_seconds",
                 "Seconds from a change of a binding's spec to the association confirmed at EC2.",
@@ -313,6 +318,11 @@ impl Metrics {
     /// Counts a binding that was found to be undone again and again by another writer.
     pub fn contention(&self) {
         self.contention.inc();
+    }
+
+    /// Tells in how many namespaces repairs are held.
+    pub fn circuits_open(&self, namespaces: usize) {
+        self.circuits_open.set(int(namespaces));
     }
 
     /// Measures one convergence: seconds from the change of a spec to its association confirmed.

@@ -89,9 +89,6 @@ fn arguments(objects: &[Value]) -> Result<Vec<String>> {
     Ok(serde_json::from_value(deployment["spec"]["template"]["spec"]["containers"][0]["args"].clone())?)
 }
 
-/// Flags that the manifests use and this version of the program does not have yet.
-const COMING: [&str; 1] = ["--max-changes-per-pass"];
-
 fn name_of(argument: &str) -> &str {
     argument.split('=').next().unwrap_or_default()
 }

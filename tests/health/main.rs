@@ -94,7 +94,8 @@ fn expected(reason: Reason) -> &'static [Health] {
         | Reason::ProfileNotPropagated
         | Reason::Throttled
         | Reason::BudgetExhausted
-        | Reason::AWSUnavailable => &[Coming],
+        | Reason::AWSUnavailable
+        | Reason::OutsideWriter => &[Coming],
         Reason::ProfileNotFound | Reason::InstanceNotFound => &[Coming, Failed],
         Reason::ObserveOnly
         | Reason::InstanceTerminated
@@ -109,7 +110,8 @@ fn expected(reason: Reason) -> &'static [Health] {
         | Reason::AccessDenied
         | Reason::CredentialsUnavailable
         | Reason::RoleNotAssumable
-        | Reason::RegionChanged => &[Failed],
+        | Reason::RegionChanged
+        | Reason::CircuitOpen => &[Failed],
         Reason::Suspended => &[Held],
     }
 }

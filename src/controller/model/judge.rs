@@ -13,8 +13,8 @@ use crate::controller::gather::{self, Facts};
 use crate::controller::reconcile::finalizer_due;
 use crate::controller::report::Report;
 use crate::decide::{
-    Declared, Desired, Grant, Lack, Leaving, Resolution, Rights, Standing, Step, Successor, Target,
-    without_rights,
+    Carried, Ceiling, Circuit, Declared, Desired, Grant, Lack, Leaving, OutsideChange, Outsiders, Resolution,
+    Restraint, Rights, Standing, Step, Successor, Target, without_rights,
 };
 use crate::ids::InstanceId;
 use jiff::Timestamp;
@@ -88,6 +88,34 @@ pub struct Matter {
     pub rival: bool,
     pub known: Known,
     pub pain: Option<Pain>,
+    pub others: Others,
+    /// The namespace's circuit is open.
+    pub open: bool,
+}
+
+/// What others did to the instance lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Others {
+    Little,
+    /// So much that a repair waits.
+    Much,
+    /// … and has waited long enough.
+    MuchLongAgo,
+}
+
+impl Others {
+    fn real(self) -> Outsiders {
+        let mut outsiders = Outsiders::default();
+        let ages = match self {
+            Self::Little => vec![],
+            Self::Much => vec![4, 3, 2, 1],
+            Self::MuchLongAgo => vec![104, 103, 102, 101],
+        };
+        for age in ages {
+            outsiders.note(OutsideChange { at: ago(age), found: Carried::Nothing });
+        }
+        outsiders
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -160,6 +188,10 @@ impl Judge {
                     observed: matter.known.real().observed(noon(), Timestamp::MIN),
                     standing,
                     trouble: matter.pain.map(Pain::real),
+                    restraint: Restraint {
+                        outsiders: matter.others.real(),
+                        circuit: matter.open.then(|| Circuit { id: "id".into(), most: Ceiling::Number(5) }),
+                    },
                     leaving,
                 };
                 let seen = (facts.resolution.clone(), facts.observed.clone());
@@ -185,6 +217,7 @@ impl Judge {
             place: (matter.law != Law::Nothing).then(here).as_ref(),
             view: observed.view.as_ref(),
             decision: &decision,
+            contended: None,
             heard: None,
             leaving: matter.deleted.is_some(),
         }

@@ -87,7 +87,7 @@ fn meaning(name: &str) -> &'static str {
 /// The searches of a run: all themes from all starts with one disturbance, and pairs of them from the start that asks
 /// most; with `DEPTH`, so many from all starts.
 fn searches() -> Vec<Storm> {
-    let themes = [Theme::Storm, Theme::People, Theme::Cloud];
+    let themes = [Theme::Storm, Theme::People, Theme::Cloud, Theme::Restraint];
     if let Ok(text) = std::env::var("DEPTH") {
         let budget = text.parse().expect("DEPTH is a small number");
         return themes.map(|theme| Storm::new(theme, budget, None)).into();

@@ -1,7 +1,7 @@
 //! Mistakes, one at a time: each is the controller with one thing wrong, and each must be caught by a property. The
 //! mistakes of judgement are put around the real `decide`; those of conduct are switches in [`super::system`].
 
-use super::judge::{Law, Matter, rights};
+use super::judge::{Law, Matter, Others, rights};
 use super::small::{FOREIGN, Status, by_arn, here, noon};
 use super::system::Theme;
 use crate::api::binding::{DeletionPolicy, Mode, Operation};
@@ -34,6 +34,10 @@ pub enum Mutant {
     KeepsWriting,
     NeverMendsDrift,
     GivesUpAfterAFailure,
+    HoldsEditsAsWell,
+    HoldsTheSecondHalf,
+    HoldsDeletions,
+    WaitsForOthersForEver,
     // Of conduct.
     IgnoresTheNewerEdit,
     SecondWriteInFlight,
@@ -44,7 +48,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Each with the search that meets it, how many disturbances that takes, and the properties that may catch it: one of them must.
-    pub const ALL: [(Self, Theme, u8, &'static [&'static str]); 25] = [
+    pub const ALL: [(Self, Theme, u8, &'static [&'static str]); 29] = [
         (Self::DetachesFirstOnRunning, Theme::Storm, 1, &["R"]),
         (Self::TrustsTheUnsettled, Theme::Storm, 2, &["S5", "S6"]),
         (Self::TrustsTheListing, Theme::Storm, 2, &["S5", "S6"]),
@@ -65,6 +69,10 @@ impl Mutant {
         (Self::KeepsWriting, Theme::Storm, 1, &["S4"]),
         (Self::NeverMendsDrift, Theme::Storm, 1, &["L1"]),
         (Self::GivesUpAfterAFailure, Theme::Storm, 1, &["L1"]),
+        (Self::HoldsEditsAsWell, Theme::Restraint, 1, &["L1"]),
+        (Self::HoldsTheSecondHalf, Theme::Restraint, 1, &["S6", "L1"]),
+        (Self::HoldsDeletions, Theme::Restraint, 1, &["L1"]),
+        (Self::WaitsForOthersForEver, Theme::Restraint, 1, &["L1"]),
         (Self::IgnoresTheNewerEdit, Theme::People, 1, &["E", "S1", "S5"]),
         (Self::SecondWriteInFlight, Theme::Storm, 1, &["S2"]),
         (Self::WritesWithoutIntent, Theme::Storm, 1, &["S2"]),
@@ -157,6 +165,20 @@ impl Mutant {
             Self::GivesUpAfterAFailure if facts.trouble.is_some() => {
                 instead(due, |_| Step::Refuse, |step| matches!(step, Step::Write(_)))
             }
+            Self::HoldsEditsAsWell if matter.open && !leaving => {
+                instead(due, |_| Step::Refuse, |step| matches!(step, Step::Write(_)))
+            }
+            Self::HoldsTheSecondHalf if matter.open => {
+                let half = Status::swapped_out(&matter.status).is_some();
+                instead(due, |_| Step::Refuse, |step| half && matches!(step, Step::Write(_)))
+            }
+            Self::HoldsDeletions if matter.open && leaving => {
+                instead(due, |_| Step::Refuse, |step| matches!(step, Step::Write(_)))
+            }
+            Self::WaitsForOthersForEver if matter.others != Others::Little => {
+                let drift = due.plan.first().is_some_and(|(_, cause)| *cause == Cause::DriftDetected);
+                instead(due, |_| Step::Wait, |step| drift && matches!(step, Step::Write(_)))
+            }
             _ => due,
         }
     }
@@ -181,6 +203,7 @@ impl Mutant {
             observed: matter.known.real().observed(noon(), jiff::Timestamp::MIN),
             standing: Standing::Winner,
             trouble: None,
+            restraint: Default::default(),
             leaving: None,
         };
         decided(&facts)

@@ -116,7 +116,11 @@ impl Storm {
         let there = end.ec2.power != Power::Terminated;
         let as_declared = match object.deleted {
             true => faulty,
-            false => !acts || held || faulty || !there || end.ec2.carries() == object.spec.want,
+            // What others changed stays so while the circuit is open, and nothing else does.
+            false => {
+                let left_alone = end.open && end.tampered;
+                !acts || held || faulty || left_alone || !there || end.ec2.carries() == object.spec.want
+            }
         };
         let must_carry = end.law == Law::NeverNone && !end.rival;
         let covered = there && !object.deleted && (acts && object.spec.want.is_some() || must_carry);

@@ -9,10 +9,10 @@ use super::ec2::{Call, Power, Profile, Row, RowState};
 use crate::api::binding::{
     Change as ApiChange, InstanceRoleBindingStatus, Operation, PlannedChange, ProfileOrNone,
 };
-use crate::api::condition::{ConditionType, Truth, condition, is_true};
+use crate::api::condition::{ConditionType, Truth, condition, find, is_true};
 use crate::decide::{
-    Association, AssociationState, Cause, Grade, Instance, InstanceState, Place, ProfileRef, Rows, Tags,
-    Trouble, TroubleKind, View, Write,
+    Association, AssociationState, Cause, Grade, Instance, InstanceState, Place, ProfileRef, Reason, Rows,
+    Tags, Trouble, TroubleKind, View, Write,
 };
 use crate::ec2::entry::{Entry, LastWrite};
 use crate::ids::{AccountId, AssociationId, ProfileArn, Region};
@@ -154,7 +154,19 @@ pub struct Status {
     pub synced: bool,
     /// The plan is to mend drift.
     pub drifting: bool,
+    /// Nothing is planned, and EC2 is bringing about what was asked for.
+    pub arriving: bool,
     pub changes: Vec<Change>,
+}
+
+/// What `gather::history` takes for a change of ours that EC2 is carrying out, where nothing is said of what is wanted.
+fn is_arriving(real: &InstanceRoleBindingStatus) -> bool {
+    let under_way = [Reason::Associating, Reason::Replacing, Reason::Disassociating].map(Reason::as_str);
+    let synced = find(&real.conditions, ConditionType::Synced);
+    let on_its_way = synced.is_some_and(|c| c.status == "False" && under_way.contains(&&*c.reason));
+    on_its_way
+        && real.plan.is_empty()
+        && real.changes.first().is_some_and(|change| change.request_id.is_some())
 }
 
 /// The generation of a spec that status does not speak of yet is one more.
@@ -185,8 +197,9 @@ pub fn started() -> Timestamp {
 impl Status {
     pub fn real(&self, since: u8) -> InstanceRoleBindingStatus {
         let truth = if self.synced { Truth::True } else { Truth::False };
-        let synced =
-            condition(&[], ConditionType::Synced, truth, ("Associated", String::new()), None, &Time(noon()));
+        let reason = if self.arriving { Reason::Associating } else { Reason::Associated };
+        let words = (reason.as_str(), String::new());
+        let synced = condition(&[], ConditionType::Synced, truth, words, None, &Time(noon()));
         let plan = PlannedChange {
             operation: Operation::AssociateIamInstanceProfile,
             reason: Cause::DriftDetected.as_str().to_owned(),
@@ -224,6 +237,7 @@ impl Status {
             previous: real.previous.as_ref().map(of_noted),
             adopted: real.adopted == Some(true),
             synced: is_true(&real.conditions, ConditionType::Synced),
+            arriving: is_arriving(real),
             drifting: real.plan.first().is_some_and(|plan| plan.reason == Cause::DriftDetected.as_str()),
             changes: real
                 .changes
@@ -499,6 +513,7 @@ fn nothing_is_lost_on_the_way_to_the_controllers_types_and_back() {
         adopted: true,
         synced: true,
         drifting: true,
+        arriving: false,
         changes: vec![change.clone(), Change { old: true, confirmed: false, serial: 3, ..change }],
     };
     for since in [0, 5, 20] {

@@ -10,7 +10,7 @@ use std::fmt;
 use stateright::{Model, Property};
 
 use super::ec2::{Call, Ec2, Power, Profile, Refusal, Row, RowState};
-use super::judge::{Deletion, Judge, Law, Matter, Next, Spec, Verdict, Zeal};
+use super::judge::{Deletion, Judge, Law, Matter, Next, Others, Spec, Verdict, Zeal};
 use super::mutants::Mutant;
 use super::quiet::Quiet;
 use super::small::{Change, FOREIGN, Intent, Kind, Known, Pain, Status, begun, noon, started};
@@ -123,6 +123,13 @@ pub struct State {
     pub serial: u8,
     /// A swap of ours took a profile off, and nothing came after it.
     pub swapped: Option<Profile>,
+    /// What others did lately, as far as a repair waits for it.
+    pub others: Others,
+    /// The namespace's circuit is open.
+    pub open: bool,
+    /// Where one of these may hold a repair: the newest change of the instance was an outsider's, and nothing was declared
+    /// since.
+    pub tampered: bool,
     /// How many disturbances may still come.
     pub left: u8,
     /// What was violated on the way here.
@@ -136,10 +143,12 @@ impl fmt::Debug for State {
             None => writeln!(f, "binding: gone, let go with {:?}", self.gone)?,
             Some(Object { spec, status, deleted, ripe, finalizer }) => {
                 writeln!(f, "spec: {spec:?} deleted {deleted} (long ago {ripe}) finalizer {finalizer}")?;
-                let Status { observed, desired, previous, adopted, synced, drifting, changes, .. } = status;
+                let Status {
+                    observed, desired, previous, adopted, synced, drifting, arriving, changes, ..
+                } = status;
                 writeln!(
                     f,
-                    "status: observed {observed} desired {desired:?} previous {previous:?} adopted {adopted} synced {synced} drifting {drifting}"
+                    "status: observed {observed} desired {desired:?} previous {previous:?} adopted {adopted} synced {synced} drifting {drifting} arriving {arriving}"
                 )?;
                 for change in changes {
                     writeln!(f, "change: {change:?}")?;
@@ -150,6 +159,7 @@ impl fmt::Debug for State {
         writeln!(f, "instance: {power:?} denied {denied} unknown {unknown}")?;
         writeln!(f, "rows: {rows:?} past {past:?}")?;
         writeln!(f, "grants: {:?} rival {} half-swapped {:?}", self.law, self.rival, self.swapped)?;
+        writeln!(f, "others: {:?} circuit open {} tampered {}", self.others, self.open, self.tampered)?;
         for Request { by, intent, serial, reply } in &self.air {
             writeln!(f, "request {serial} of {by:?}: {intent:?} reply {reply:?}")?;
         }
@@ -202,6 +212,7 @@ pub enum Action {
     Grants(Law),
     Rival(bool),
     RowSticks,
+    Circuit(bool),
 }
 
 /// Which disturbances a search is about.
@@ -213,6 +224,8 @@ pub enum Theme {
     People,
     /// Instance states, denials, profiles that EC2 does not know, stuck rows.
     Cloud,
+    /// Repairs that are held back, by an open circuit or because others keep changing the instance, while people edit and delete.
+    Restraint,
 }
 
 /// A search: where it begins and what may happen.
@@ -232,7 +245,17 @@ impl Storm {
             for carries in [None, Some(Profile::Old)] {
                 for deletion in [Deletion::Detach, Deletion::Restore, Deletion::Retain] {
                     let spec = Spec { want: Some(Profile::App), zeal: Zeal::Enforce, deletion };
-                    starts.push(State::new(spec, power, carries, budget));
+                    let start = State::new(spec, power, carries, budget);
+                    match theme {
+                        // What differs between the policies is no matter of waiting.
+                        Theme::Restraint if carries.is_some() => {
+                            starts.push(State { open: true, ..start.clone() });
+                            let waits = State { others: Others::Much, ..start };
+                            starts.extend((deletion == Deletion::Detach).then_some(waits));
+                        }
+                        Theme::Restraint => {}
+                        Theme::Storm | Theme::People | Theme::Cloud => starts.push(start),
+                    }
                 }
             }
         }
@@ -253,6 +276,8 @@ impl Storm {
             rival: state.rival,
             known: Known { accounted: None, ..process.known.clone() },
             pain: process.pain,
+            others: state.others,
+            open: state.open,
         }
     }
 
@@ -405,7 +430,15 @@ impl Storm {
             }
         }
         actions.extend(living.map(|_| Action::Delete));
-        if let (Some(object), true) = (living, is(Theme::People)) {
+        if is(Theme::Restraint) {
+            actions.extend([
+                Action::OutsiderAttaches,
+                Action::OutsiderDetaches,
+                Action::Circuit(!state.open),
+            ]);
+            actions.push(Action::Crash);
+        }
+        if let (Some(object), true) = (living, is(Theme::People) || is(Theme::Restraint)) {
             let spec = object.spec;
             for want in [Some(Profile::App), Some(Profile::Old), None] {
                 actions.push(Action::Edit(Spec { want, ..spec }));
@@ -444,7 +477,14 @@ impl Storm {
             Action::RowsMoveOn => state.ec2.moves_on().then_some(())?,
             Action::PowersOn => state.powers_on()?,
             Action::Settle => state.settle()?,
-            Action::HoldOffEnds => state.processes[leader].pain.as_mut()?.held = false,
+            Action::HoldOffEnds => {
+                if state.others == Others::Much {
+                    state.others = Others::MuchLongAgo;
+                }
+                if let Some(pain) = &mut state.processes[leader].pain {
+                    pain.held = false;
+                }
+            }
             Action::Minutes => state.minutes_pass()?,
             Action::LookAtThePast => {
                 state.ec2.past.as_ref()?;
@@ -469,6 +509,7 @@ impl Storm {
                 }
                 state.air.retain(|request| request.by.is_some() || request.reply.is_none());
                 state.processes[leader] = Process::new(state.serial);
+                state.others = Others::Little;
             }
             Action::NewLeader => {
                 state.object.as_ref()?;
@@ -484,6 +525,7 @@ impl Storm {
                 let object = state.object.as_mut().filter(|object| !object.deleted && object.spec != spec)?;
                 object.spec = spec;
                 object.status.observed = false;
+                state.tampered = false;
                 state.object_changed(None, true);
             }
             Action::Delete => {
@@ -509,10 +551,12 @@ impl Storm {
             Action::OutsiderAttaches => {
                 state.ec2.outsider_attaches().then_some(())?;
                 state.swapped = None;
+                state.tampered = self.theme == Theme::Restraint;
             }
             Action::OutsiderDetaches => {
                 state.ec2.outsider_detaches().then_some(())?;
                 state.swapped = None;
+                state.tampered = self.theme == Theme::Restraint;
             }
             Action::PassRoleDenied(denied) => state.ec2.denied = denied,
             Action::ProfileUnknown(unknown) => state.ec2.unknown = unknown,
@@ -521,6 +565,7 @@ impl Storm {
                 state.processes.iter_mut().for_each(|process| process.news = true);
             }
             Action::Rival(rival) => state.rival = rival,
+            Action::Circuit(open) => state.open = open,
             Action::RowSticks => {
                 let row = state.ec2.rows.iter_mut().find(|row| row.state != RowState::Associated)?;
                 if state.ec2.power != Power::Running || std::mem::replace(&mut row.stuck, true) {
@@ -628,6 +673,9 @@ impl State {
             air: Vec::new(),
             serial: 1,
             swapped: None,
+            others: Others::Little,
+            open: false,
+            tampered: false,
             left,
             broken: Vec::new(),
         }
@@ -684,6 +732,7 @@ impl State {
         };
         if reply.is_ok() {
             let now = self.ec2.carries();
+            self.tampered = false;
             if carried.is_some() && now.is_none() {
                 self.swapped = request.intent.then.and(carried);
                 if running && request.intent.then.is_some() && !stuck {

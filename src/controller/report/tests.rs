@@ -88,6 +88,7 @@ fn told_of(
         place: Some(&place),
         view: Some(&view),
         decision,
+        contended: None,
         heard: None,
         leaving,
     }

@@ -89,6 +89,7 @@ pub struct Story {
     pub seen: Option<Instance>,
     pub standing: Standing,
     pub trouble: Option<Trouble>,
+    pub restraint: Restraint,
     pub leaving: Option<Leaving>,
     pub now: Timestamp,
 }
@@ -121,6 +122,7 @@ fn story(declared: Declared, resolution: Resolution) -> Story {
         seen: None,
         standing: Standing::Winner,
         trouble: None,
+        restraint: Restraint::default(),
         leaving: None,
         now: noon(),
     }
@@ -425,6 +427,7 @@ impl Story {
                 observed: &self.observed(),
                 standing: &self.standing,
                 trouble: self.trouble.as_ref(),
+                restraint: &self.restraint,
                 leaving: self.leaving.as_ref(),
             },
             self.now,

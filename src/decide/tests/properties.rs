@@ -545,9 +545,9 @@ proptest! {
         let phase = decision.step.phase();
         match decision.reason {
             InstancePending | InstanceStopping | WaitingForRunning | ProfileNotPropagated | Throttled | BudgetExhausted
-            | Associating | Replacing => prop_assert_eq!(phase, Phase::Reconciling),
+            | Associating | Replacing | OutsideWriter => prop_assert_eq!(phase, Phase::Reconciling),
             Conflict | NotAuthorized | AccessDenied | ProfileWithoutRole | ProfileRecreated | RoleAmbiguous | NotAdopted | ObserveOnly
-            | InstanceTerminated | InstanceProtected | RegionChanged | RoleNotAssumable | TrustPolicyBroken | CredentialsUnavailable => prop_assert_eq!(phase, Phase::Stalled),
+            | InstanceTerminated | InstanceProtected | RegionChanged | RoleNotAssumable | TrustPolicyBroken | CredentialsUnavailable | CircuitOpen => prop_assert_eq!(phase, Phase::Stalled),
             Associated => prop_assert_eq!(phase, Phase::Done),
             Disassociated => prop_assert_eq!(phase, Phase::Done),
             Disassociating => prop_assert_eq!(phase, Phase::Reconciling),

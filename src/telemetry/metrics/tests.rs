@@ -58,6 +58,7 @@ fn the_names_are_those_of_the_conventions() {
         "instancerole_released_total",
         "instancerole_drift_detected_total",
         "instancerole_contention_total",
+        "instancerole_circuits_open",
         "instancerole_bindings",
         "instancerole_list_pages",
         "instancerole_list_age_seconds",
@@ -114,6 +115,7 @@ fn each_call_moves_its_series_by_one() {
     let metrics = used();
     metrics.panic();
     metrics.contention();
+    metrics.circuits_open(2);
     metrics.max_concurrent_reconciles(16);
     metrics.drift(DriftCause::Replaced);
     metrics.mutation("AssociateIamInstanceProfile", MutationResult::Refused);
@@ -124,6 +126,7 @@ fn each_call_moves_its_series_by_one() {
     for (series, expected) in [
         (r#"controller_runtime_reconcile_panics_total{controller="instancerolebinding"}"#, 1.0),
         ("instancerole_contention_total", 1.0),
+        ("instancerole_circuits_open", 2.0),
         (r#"controller_runtime_max_concurrent_reconciles{controller="instancerolebinding"}"#, 16.0),
         (r#"instancerole_drift_detected_total{cause="replaced"}"#, 1.0),
         (r#"instancerole_mutations_total{operation="AssociateIamInstanceProfile",result="refused"}"#, 1.0),

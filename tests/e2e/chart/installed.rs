@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 use world::{ControlPlane, Controller, ControllerCommand, Sandbox, Scratch, eventually_ok, repository};
 
 use super::{
-    COMING, NAMESPACE, RELEASE, arguments, chart, ci, helm, name_of, one, run, template, values_files,
-    with_values,
+    NAMESPACE, RELEASE, arguments, chart, ci, helm, name_of, one, run, template, values_files, with_values,
 };
 use crate::stage::{condition, is_held, reason};
 
@@ -143,9 +142,8 @@ impl Running {
         let ours =
             ["--metrics-bind-address", "--health-probe-bind-address", "--log-format", "--leader-elect"];
         let given = arguments(&template(&with_values(&ci(values)))?)?;
-        let given = given.into_iter().filter(|argument| {
-            argument != "run" && !ours.contains(&name_of(argument)) && !COMING.contains(&name_of(argument))
-        });
+        let given =
+            given.into_iter().filter(|argument| argument != "run" && !ours.contains(&name_of(argument)));
         let logs = Scratch::new("chart")?;
         let controller = ControllerCommand::new(&kubeconfig, &sandbox.aws_env())
             .args(given)

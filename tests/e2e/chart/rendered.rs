@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use world::{repository, tool};
 
 use super::{
-    COMING, NAMESPACE, RELEASE, arguments, chart, ci, helm, name_of, objects, one, run, template,
-    values_files, with_values,
+    NAMESPACE, RELEASE, arguments, chart, ci, helm, name_of, objects, one, run, template, values_files,
+    with_values,
 };
 
 #[test]
@@ -333,9 +333,6 @@ fn program() -> Command {
 fn every_flag_in_the_manifests_is_one_of_the_program_and_its_value_is_taken() -> Result<()> {
     let help = String::from_utf8(program().args(["run", "--help"]).output()?.stdout)?;
     let known = |flag: &str| help.split_whitespace().any(|word| word == flag);
-    for flag in COMING {
-        ensure!(!known(flag), "{flag} is there now: take it out of COMING in tests/e2e/chart.rs");
-    }
     let mut all = Vec::new();
     for file in values_files()? {
         all.push((file.display().to_string(), arguments(&template(&with_values(&file))?)?));
@@ -347,13 +344,11 @@ fn every_flag_in_the_manifests_is_one_of_the_program_and_its_value_is_taken() ->
         all.push((overlay.to_owned(), arguments(&objects(&text)?)?));
     }
     for (file, arguments) in all {
-        let given: Vec<&String> =
-            arguments.iter().filter(|argument| !COMING.contains(&name_of(argument))).collect();
-        for argument in given.iter().filter(|argument| argument.starts_with("--")) {
+        for argument in arguments.iter().filter(|argument| argument.starts_with("--")) {
             ensure!(known(name_of(argument)), "{file}: `run` has no {argument}");
         }
         // Without a cluster it ends with 1; with an argument that it does not understand, with 2.
-        let ended = program().args(&given).env("KUBECONFIG", "/nowhere").output()?;
+        let ended = program().args(&arguments).env("KUBECONFIG", "/nowhere").output()?;
         assert_eq!(ended.status.code(), Some(1), "{file}: {}", String::from_utf8_lossy(&ended.stderr));
     }
     Ok(())
