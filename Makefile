@@ -50,7 +50,7 @@ venv: need-python ## Install the aws CLI, boto3, moto and pytest under target/
 	@hack/venv.sh $(VENV) $(REQUIREMENTS)
 
 .PHONY: tools
-tools: need-go ## Build helm, promtool and the judge of health (3 minutes, once)
+tools: need-go ## Build helm, promtool, the judge of health and of the dashboard (3 minutes, once)
 	@hack/go-tools.sh $(TOOLS)
 
 .PHONY: crds
@@ -62,6 +62,12 @@ crds: build ## Write crds/ anew from src/api
 chart: tools ## Bring what the chart copies from elsewhere up to date, and lint it
 	@hack/chart-files.sh
 	@$(TOOLS)/bin/helm lint --strict deploy/helm/instance-role-controller
+
+.PHONY: docs
+docs: need-rust ## Build docs/ as a book in target/book (mdBook itself: 3 to 8 minutes, once)
+	@hack/mdbook.sh $(TOOLS)
+	@$(TOOLS)/bin/mdbook build docs
+	@printf 'the book: %s/target/book/index.html\n' "$(CURDIR)"
 
 # --- checking
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds helm, promtool and the judge of health from tests/tools/go.mod.
+# Builds helm, promtool and the judges of health and dashboard from tests/tools/go.mod.
 #
 #   go-tools.sh OUT      leaves the programs in OUT/bin; Go's cache makes it a matter of seconds when nothing has changed
 set -euo pipefail

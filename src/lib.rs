@@ -12,5 +12,7 @@ pub mod ids;
 pub mod lease;
 pub mod manifest;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod rooms;
 pub mod telemetry;

@@ -65,6 +65,7 @@ fn child<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut J
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages;
 
     fn each(schema: &JSONSchemaProps, path: &str, visit: &mut impl FnMut(&str, &JSONSchemaProps)) {
         visit(path, schema);
@@ -74,6 +75,63 @@ mod tests {
         if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
             each(items, &format!("{path}[]"), visit);
         }
+    }
+
+    fn kind_of(schema: &JSONSchemaProps) -> String {
+        let name = schema.type_.as_deref().unwrap_or("any");
+        match (&schema.enum_, &schema.items, &schema.additional_properties) {
+            (Some(words), _, _) => {
+                let words: Vec<String> =
+                    words.iter().map(|word| word.0.as_str().unwrap_or("?").to_owned()).collect();
+                words.join(", ")
+            }
+            (_, Some(JSONSchemaPropsOrArray::Schema(items)), _) => format!("list of {}", kind_of(items)),
+            (_, _, Some(JSONSchemaPropsOrBool::Schema(values))) => format!("map to {}", kind_of(values)),
+            _ => schema.format.clone().filter(|format| format == "date-time").unwrap_or(name.to_owned()),
+        }
+    }
+
+    /// What an object of this kind may hold, as the schema has it.
+    fn fields(kind: &str) -> String {
+        let (mut rows, mut rules) = (Vec::new(), Vec::new());
+        let mut required = Vec::new();
+        visit_all(|path, schema| {
+            let Some(path) = path.strip_prefix(&format!("{kind}.")) else { return };
+            let inside = schema.required.iter().flatten().map(|name| format!("{path}.{name}"));
+            required.extend(inside);
+            for rule in schema.x_kubernetes_validations.iter().flatten() {
+                rules.push([format!("`{path}`"), rule.message.clone().unwrap_or_default()]);
+            }
+            if matches!(path, "apiVersion" | "kind" | "metadata" | "spec" | "status") || path.ends_with("[]")
+            {
+                return;
+            }
+            let default = schema.default.as_ref().map(|value| format!("`{}`", value.0));
+            let must = required.iter().any(|name| name == path) && path.starts_with("spec");
+            let default = default.unwrap_or(if must { "required".to_owned() } else { String::new() });
+            let words = schema.description.clone().unwrap_or_default();
+            let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+            rows.push([format!("`{path}`"), kind_of(schema), default, words]);
+        });
+        let (spec, status): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|[path, ..]| path.starts_with("`spec"));
+        let head = ["field", "type", "default", "meaning"];
+        let mut page = format!("\n## spec\n{}", pages::table(head, spec));
+        if !rules.is_empty() {
+            let told = pages::table(["field", "what the API server tells"], rules);
+            page += &format!("\n## Refused when written\n{told}");
+        }
+        if !status.is_empty() {
+            let status = status.into_iter().map(|[path, kind, _, words]| [path, kind, words]);
+            page += &format!("\n## status\n{}", pages::table(["field", "type", "meaning"], status));
+        }
+        page
+    }
+
+    #[test]
+    fn the_pages_of_the_resources_tell_each_field() {
+        pages::keep("docs/reference/binding.md", "fields", &fields("InstanceRoleBinding"));
+        pages::keep("docs/reference/grant.md", "fields", &fields("InstanceRoleGrant"));
     }
 
     fn visit_all(mut visit: impl FnMut(&str, &JSONSchemaProps)) {

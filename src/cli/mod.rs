@@ -84,3 +84,61 @@ fn wrong_usage() -> u8 {
         Some(_) | None => 2,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Arg;
+
+    use super::*;
+    use crate::pages;
+
+    /// What stands in a flag's help, in one line.
+    fn help(arg: &Arg) -> String {
+        let text = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn flag(arg: &Arg) -> String {
+        let values = arg.get_value_names().unwrap_or_default();
+        let values: Vec<String> = values.iter().map(|name| format!("<{name}>")).collect();
+        let takes = arg.get_action().takes_values() && !values.is_empty();
+        let value = if takes { format!(" {}", values.join(" ")) } else { String::new() };
+        match (arg.get_short(), arg.get_long()) {
+            (Some(short), Some(long)) => format!("`-{short}`, `--{long}{value}`"),
+            (Some(short), None) => format!("`-{short}{value}`"),
+            (None, Some(long)) => format!("`--{long}{value}`"),
+            (None, None) => format!("`{}`", values.join(" ")),
+        }
+    }
+
+    /// The page is what `--help` tells, for each command that there is.
+    #[test]
+    fn the_page_of_the_command_line_tells_each_flag() {
+        let mut command = Cli::command();
+        command.build();
+        let mut page = String::new();
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let about = command.get_long_about().or(command.get_about());
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            page +=
+                &format!("\n## {}\n\n{}\n", command.get_name(), about.trim_end_matches('.').to_owned() + ".");
+            let args = command.get_arguments().filter(|arg| arg.get_id() != "help" && !arg.is_hide_set());
+            let rows: Vec<[String; 4]> = args
+                .map(|arg| {
+                    let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+                    let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+                    let default: Vec<String> = arg
+                        .get_default_values()
+                        .iter()
+                        .map(|value| value.to_string_lossy().into_owned())
+                        .collect();
+                    [flag(arg), code(&variable.unwrap_or_default()), code(&default.join(",")), help(arg)]
+                })
+                .collect();
+            if !rows.is_empty() {
+                page += &pages::table(["flag", "environment", "default", ""], rows);
+            }
+        }
+        pages::keep("docs/reference/command-line.md", "flags", &page);
+    }
+}

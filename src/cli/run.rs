@@ -22,7 +22,7 @@ use crate::lease::elector::identity;
 use crate::lease::protocol::Misfit;
 use crate::lease::shard::lease_name;
 use crate::lease::{Seat, Terms};
-use crate::telemetry::{self, LogFormat, Metrics, Readiness};
+use crate::telemetry::{self, LogFormat, Metrics, Readiness, Traces};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -174,7 +174,8 @@ impl From<ModeArg> for Mode {
 
 /// Runs the controller until it is asked to stop.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
-    telemetry::logs::init(args.log_format, &args.log_level)?;
+    let traces = Traces::from_environment()?;
+    telemetry::logs::init(args.log_format, &args.log_level, traces.as_ref())?;
     let metrics = Arc::new(Metrics::new(BUILD).context("the metrics cannot be declared")?);
     let readiness = Readiness::new();
     let awaited = Awaited {
@@ -204,6 +205,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         server.stopped().await;
     }
     tracing::info!("stopped");
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
     Ok(())
 }
 

@@ -10,15 +10,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::bindings::Key;
 use super::context::Context;
-use super::events::Tale;
 use super::permit::Permit;
 use super::reconcile::Subject;
 use super::report;
 use super::slots::Slot;
-use super::{kubernetes, memory};
-use crate::api::InstanceRoleBinding;
+use super::{kubernetes, memory, trail};
 use crate::api::binding::{InstanceRoleBindingStatus, Operation};
 use crate::decide::{Association, Cause, Decision, Evidence, ProfileRef, TroubleKind, Write, trouble};
 use crate::ec2::turns::{Class, Turn};
@@ -74,8 +71,10 @@ pub async fn act(
     let before = subject.status.clone();
     let begun = Timestamp::now();
     report::intend(&mut status, write, begun);
-    match ctx.kubernetes.patch_status(&subject.term.fence, &subject.object, &status).await {
-        Ok(object) => subject.object = Arc::new(object),
+    match ctx.kubernetes.note_intent(&subject.term.fence, &subject.object, &status).await {
+        Ok((object, declared_by)) => {
+            (subject.object, subject.declared_by) = (Arc::new(object), declared_by);
+        }
         Err(error) => {
             ctx.give_back(&place, operation);
             return Err(error);
@@ -209,7 +208,7 @@ fn conclude(
                 ctx.memory.healed(&subject.uid);
                 ctx.memory.as_declared(&subject.uid);
             }
-            tell(ctx, &subject.object, &subject.key, subject, write, decision, &reply);
+            trail::changed(ctx, subject, write, decision, &reply);
         }
         Err(error) => {
             let unknown = error.outcome_unknown();
@@ -225,7 +224,7 @@ fn conclude(
                 }
             }
             ctx.metrics.mutation(name(operation), mutation_result(&error));
-            tracing::info!(operation = name(operation), code = error.code(), unknown, %error, "EC2 did not carry out the change");
+            trail::failed(subject, write, decision, &error);
             match error.meaning() {
                 Meaning::Throttled => ctx.throttled(&subject.connection.place, operation),
                 _ if unknown => {
@@ -259,59 +258,5 @@ fn mutation_result(error: &Error) -> MutationResult {
         | Meaning::Protected
         | Meaning::NoSuchEntity
         | Meaning::DryRunPassed => MutationResult::Refused,
-    }
-}
-
-/// One log line and one Event for each change of the cloud: the audit trail.
-fn tell(
-    ctx: &Context,
-    object: &InstanceRoleBinding,
-    key: &Key,
-    subject: &Subject,
-    write: &Write,
-    decision: &Decision,
-    reply: &Reply,
-) {
-    let (from, to) = (write.from(), write.to());
-    let request_id = reply.request_id.as_deref().unwrap_or("unknown");
-    let cause = decision.plan.first().map_or("Declared", |(_, cause)| cause.as_str());
-    let association = reply.association.as_ref().map(|a| a.id.as_str()).unwrap_or_default();
-    let (instance, place) = (&subject.desired.instance, &subject.connection.place);
-    tracing::info!(
-        binding = %key, namespace = key.namespace, %instance, region = %place.region, account = %place.account, operation = name(write.operation()),
-        from = from.as_str(), to = to.as_str(), cause, association, request_id, "instance profile changed"
-    );
-    let (reason, note) = match write {
-        Write::Associate { profile } => {
-            ("Associated", format!("attached {} to {instance} ({association})", profile.as_str()))
-        }
-        Write::Replace { from, profile, .. } => (
-            "Replaced",
-            format!("replaced {} by {} on {instance} ({association})", from.as_str(), profile.as_str()),
-        ),
-        Write::Disassociate { from, then: None, .. } => {
-            ("Disassociated", format!("took {} off {instance}", from.as_str()))
-        }
-        Write::Disassociate { from, then: Some(next), .. } => {
-            ("Disassociated", format!("took {} off {instance}, to attach {}", from.as_str(), next.as_str()))
-        }
-    };
-    let note = format!("{note}; cause {cause}, request {request_id}");
-    let profile = Some(to.profile().or(from.profile()).map_or("none", |p| p.as_str()).to_owned());
-    ctx.events.tell(object, Tale { warning: false, reason, action: name(write.operation()), note, profile });
-    if subject.was_running && matches!(write, Write::Disassociate { then: Some(_), .. }) {
-        let note = format!(
-            "{instance} was stuck in transition and refused to be replaced, so its association was taken off while running"
-        );
-        ctx.events.tell(
-            object,
-            Tale {
-                warning: true,
-                reason: "StuckAssociationCleared",
-                action: name(write.operation()),
-                note,
-                profile: None,
-            },
-        );
     }
 }

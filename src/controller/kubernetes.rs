@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::bindings::Key;
 use super::grants::NamespaceMeta;
 use super::readable::Readable;
+use super::trail;
 use crate::api::binding::InstanceRoleBindingStatus;
 use crate::api::condition::ConditionType;
 use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, InstanceRoleGrant, REQUESTED_AT};
@@ -66,6 +67,29 @@ impl Kubernetes {
         judged: &InstanceRoleBinding,
         status: &InstanceRoleBindingStatus,
     ) -> Result<InstanceRoleBinding, Error> {
+        let (object, _) = self.note_intent(fence, judged, status).await?;
+        Ok(object)
+    }
+
+    /// The same before a write to EC2: with the object comes who declared what is to be written.
+    pub async fn note_intent(
+        &self,
+        fence: &Fence,
+        judged: &InstanceRoleBinding,
+        status: &InstanceRoleBindingStatus,
+    ) -> Result<(InstanceRoleBinding, Option<String>), Error> {
+        let mut written = self.apply_status(fence, judged, status).await?;
+        let declarer = trail::declarer(&written);
+        trim(&mut written);
+        Ok((written, declarer))
+    }
+
+    async fn apply_status(
+        &self,
+        fence: &Fence,
+        judged: &InstanceRoleBinding,
+        status: &InstanceRoleBindingStatus,
+    ) -> Result<InstanceRoleBinding, Error> {
         let key = Key::of(judged);
         let body = json!({
             "apiVersion": InstanceRoleBinding::api_version(&()),
@@ -85,7 +109,6 @@ impl Kubernetes {
             let patch = Patch::<()>::Json(patch);
             written = self.patch(fence, api.patch_status(&key.name, &params, &patch)).await?;
         }
-        trim(&mut written);
         Ok(written)
     }
 

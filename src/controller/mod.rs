@@ -33,6 +33,7 @@ pub mod run;
 mod slots;
 mod tell;
 mod teller;
+mod trail;
 
 pub use context::Settings;
 pub use run::run;

@@ -11,13 +11,16 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// An object without `managedFields`, and without its status where that cannot be read.
+/// An object, without `managedFields` and without its status where those cannot be read.
 #[derive(Debug, Clone)]
 pub struct Readable<K>(pub K);
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Readable<K> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(from)?;
+        if let Ok(whole) = K::deserialize(&object) {
+            return Ok(Self(whole));
+        }
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }

@@ -70,6 +70,8 @@ pub struct Subject {
     pub authority: Authority,
     /// Whether a rival stands in its way whose rights cannot be told yet.
     pub doubtful: bool,
+    /// The field manager that declared the profile, once a write is due.
+    pub declared_by: Option<String>,
     /// The request for a look that this pass answers.
     pub heard: Option<String>,
     /// Whether a look was asked for that was not made yet.
@@ -103,6 +105,7 @@ pub async fn reconcile(
         }
     };
     let Some(spot) = ctx.bindings.spot(&object) else { return Ok(Action::await_change()) };
+    tracing::Span::current().record("region", tracing::field::display(&spot.region));
     let mut slot = ctx.slots.take().await;
     // Nobody is taken for unauthorised before the grants were read. No worker is held for what may take long.
     if slot.lend(timeout(SHORTLY, ctx.grants.known())).await.is_err() {
@@ -146,6 +149,7 @@ pub async fn reconcile(
         swapping: false,
         authority: Authority::Open,
         doubtful: false,
+        declared_by: None,
         key,
         object,
         desired,
@@ -179,11 +183,18 @@ async fn unentitled(
         }
     }
     let decision = without_rights(desired, gather::leaving(object, None).as_ref(), lack);
+    note(&decision);
     if let Step::Release(how) = decision.step {
         return let_go(ctx, term, object, how, &decision).await;
     }
     tell::unentitled(ctx, term, object, desired, &decision).await?;
     Ok(Action::await_change())
+}
+
+/// What the pass came to, for its span.
+fn note(decision: &Decision) {
+    let span = tracing::Span::current();
+    span.record("step", decision.step.as_str()).record("reason", decision.reason.as_str());
 }
 
 /// The status as the object has it, with what became of its newest change if the object could not be told.
@@ -234,6 +245,7 @@ async fn pass(
         return Ok(Action::await_change());
     }
     ctx.leave_queues(&subject.key);
+    note(&known.decision);
     if let Step::Release(how) = known.decision.step {
         return release(ctx, subject, how, &known.decision).await;
     }

@@ -12,6 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
+use tracing::field::Empty;
 
 use super::bindings::{Bindings, Key, News, Scope, Spot};
 use super::context::{Context, Settings};
@@ -31,7 +32,7 @@ use crate::ec2::Cloud;
 use crate::ec2::cloud::{Environment, Identity};
 use crate::ids::{AccountId, InstanceId};
 use crate::lease::Seat;
-use crate::telemetry::{Check, Metrics};
+use crate::telemetry::{Check, Metrics, traces};
 
 /// How long running passes may take to end when the process is asked to stop: a write in flight is let finish.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -435,7 +436,20 @@ async fn pass(binding: Arc<InstanceRoleBinding>, ctx: &Arc<Context>) -> Result<A
         ctx.leave_queues(&key);
         return Ok(Action::await_change());
     };
-    let span = tracing::info_span!("reconcile", binding = %key, instance = binding.spec.instance_id, generation = binding.metadata.generation);
+    let span = tracing::info_span!(
+        "reconcile",
+        binding = %key,
+        instance = binding.spec.instance_id,
+        region = Empty,
+        generation = binding.metadata.generation,
+        step = Empty,
+        reason = Empty,
+        operation = Empty,
+        association = Empty,
+        request_id = Empty,
+        trace_id = Empty,
+    );
+    traces::stamp(&span);
     let pass = tracing::Instrument::instrument(reconcile::reconcile(binding, ctx, term), span);
     guarded(&ctx.metrics, &key, pass).await.inspect_err(|_| ctx.leave_queues(&key))
 }

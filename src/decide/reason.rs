@@ -393,6 +393,19 @@ pub enum Phase {
 }
 
 impl Step {
+    /// The name of the step, for spans.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Converged => "Converged",
+            Self::Wait => "Wait",
+            Self::Refuse => "Refuse",
+            Self::Hold => "Hold",
+            Self::Look(_) => "Look",
+            Self::Write(_) => "Write",
+            Self::Release(_) => "Release",
+        }
+    }
+
     /// The phase that this step puts the binding into.
     pub fn phase(&self) -> Phase {
         match self {
@@ -407,6 +420,7 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages;
 
     #[test]
     fn a_reason_is_listed_once_under_its_own_name() {
@@ -416,24 +430,24 @@ mod tests {
         }
     }
 
-    /// The README's table is this file's table.
+    /// The page's table is this file's table.
     #[test]
-    fn readme_tells_each_reason_with_cause_and_cure() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = std::fs::read_to_string(file).unwrap();
-        let mut table = String::from("\n| reason | what is | what to do |\n|---|---|---|\n");
-        for reason in Reason::ALL {
-            table += &format!("| `{}` | {} | {} |\n", reason.as_str(), reason.meaning(), reason.cure());
-        }
-        let (head, rest) = readme.split_once("same test -->").unwrap();
-        let (_, tail) = rest.split_once("<!-- /reasons -->").unwrap();
-        let wanted = format!("{head}same test -->{table}<!-- /reasons -->{tail}");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(file, &wanted).unwrap();
-        }
-        assert!(
-            readme == wanted || std::env::var_os("UPDATE_DOCS").is_some(),
-            "README.md differs: UPDATE_DOCS=1 cargo test --lib readme"
-        );
+    fn the_page_of_reasons_tells_each_with_cause_and_cure() {
+        let rows = Reason::ALL.map(|reason| {
+            [format!("`{}`", reason.as_str()), reason.meaning().to_owned(), reason.cure().to_owned()]
+        });
+        let table = pages::table(["reason", "what is", "what to do"], rows);
+        pages::keep("docs/reasons.md", "reasons", &table);
+    }
+
+    /// What needs a person has a row that says what to run.
+    #[test]
+    fn troubleshooting_knows_each_reason_that_needs_a_person() {
+        let page = pages::read("docs/troubleshooting.md");
+        let (_, rows) = page.split_once("## By reason").unwrap();
+        let told = |reason: &Reason| rows.contains(&format!("`{}`", reason.as_str()));
+        let slow = Reason::ALL.into_iter().filter(|reason| reason.cadence() == SLOWLY);
+        let untold: Vec<Reason> = slow.filter(|reason| !told(reason)).collect();
+        assert_eq!(untold, []);
     }
 }

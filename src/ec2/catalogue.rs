@@ -127,7 +127,7 @@ impl Catalogue {
         {
             // PassRole cannot cross accounts (aws-semantics 3.1).
             let told = format!(
-                "{arn} belongs to another account than {}, whose instances can carry only its own profiles",
+                "{arn} belongs to another account than {}, whose instances can carry only its own profiles: name one of them",
                 self.account
             );
             return Resolution::Missing { told, really: None, since: Timestamp::UNIX_EPOCH };

@@ -14,6 +14,8 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::budget::{Bucket, Limit};
 use super::error::{Error, Meaning};
@@ -299,11 +301,14 @@ impl Caller {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let began = Instant::now();
-        let result = call.await.map_err(|error| Error::from_sdk(operation, self.role.as_ref(), &error));
+        let span = tracing::info_span!("aws", otel.name = operation, otel.kind = "client", code = Empty);
+        let result = call.instrument(span.clone()).await;
+        let result = result.map_err(|error| Error::from_sdk(operation, self.role.as_ref(), &error));
         if let Err(Error::NotSent { .. } | Error::Late { .. }) = &result {
             return result;
         }
         let code = result.as_ref().err().map_or(labels::OK, Error::code);
+        span.record("code", code);
         self.metrics.aws_request(operation, code, began.elapsed().as_secs_f64());
         if let Err(error) = &result {
             if error.meaning() == Meaning::Throttled {

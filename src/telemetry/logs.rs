@@ -9,8 +9,11 @@ use std::str::FromStr;
 
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt};
+
+use super::traces::Traces;
 
 /// The form of a log line: the value of `--log-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,10 +68,11 @@ pub enum LogError {
     Again(String),
 }
 
-/// Sets up logging for the whole process. `level` is a filter in the syntax of `RUST_LOG`.
-pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
+/// Sets up logging for the whole process, and traces beside it. `level` is a filter in the syntax of `RUST_LOG`.
+pub fn init(format: LogFormat, level: &str, traces: Option<&Traces>) -> Result<(), LogError> {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     subscriber(format, filter(level)?, colour, io::stderr)
+        .with(traces.map(Traces::layer))
         .try_init()
         .map_err(|error| LogError::Again(error.to_string()))
 }
@@ -78,7 +82,7 @@ fn subscriber<W>(
     filter: EnvFilter,
     colour: bool,
     writer: W,
-) -> impl Subscriber + Send + Sync
+) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {

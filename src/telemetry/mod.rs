@@ -6,6 +6,7 @@
 //!   stdout belongs to the commands that print something (`plan`, `export`, `crds`).
 //! - [`metrics`]: every metric of the program is declared in that one file; [`labels`] holds the closed sets
 //!   of words its labels may carry, so that no instance id, object name or foreign text becomes a series.
+//! - [`traces`]: spans by OTLP, if the standard variables ask for them.
 //! - [`http`]: `/metrics` on one port; `/livez`, `/healthz` and `/readyz` on another. [`readiness`] is what
 //!   `/readyz` tells: named checks that are awaited until they are met.
 //!
@@ -17,9 +18,11 @@ pub mod labels;
 pub mod logs;
 pub mod metrics;
 pub mod readiness;
+pub mod traces;
 
 pub use http::{ListenError, Serving, serve_health, serve_metrics};
 pub use labels::{DriftCause, MutationResult, ReconcileResult};
 pub use logs::{LogError, LogFormat};
 pub use metrics::{BindingCount, BuildInfo, Metrics, ReconcileTimer};
 pub use readiness::{Check, Readiness};
+pub use traces::Traces;

@@ -7,6 +7,7 @@
 #![allow(clippy::indexing_slicing, reason = "a panic is how a test fails, in the helpers of tests as well")]
 
 mod a_converged_binding_costs_nothing;
+mod a_gitops_repository;
 mod a_manifest_is_judged_as_the_api_server_judges;
 mod a_plan_on_a_pull_request;
 mod admission;
@@ -36,11 +37,15 @@ mod samples;
 mod someone_else_changed_it;
 mod stage;
 mod starting_and_stopping;
+mod the_dashboard;
+mod the_docs_are_true;
 mod the_docs_show_what_is_printed;
 mod the_instance_is_not_ready;
 mod the_profile_is_not_ready;
 mod the_shipped_manifests;
+mod the_trail_of_changes;
 mod too_much_changed_at_once;
+mod traces;
 mod two_bindings_for_one_instance;
 mod what_kubectl_shows;
 mod what_the_api_server_refuses;

@@ -9,14 +9,12 @@
 #![allow(clippy::indexing_slicing, reason = "a panic is how a test fails, in the helpers of tests as well")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use instance_role_controller::decide::Reason;
 use serde_json::{Value, json};
-use world::{condition, repository, tool};
+use world::{condition, judge, repository};
 
 fn corpus() -> PathBuf {
     repository().join("tests/health/corpus")
@@ -40,30 +38,6 @@ fn bindings(folder: &Path) -> Result<BTreeMap<String, Value>> {
         all.insert(name, serde_json::from_str(&text).with_context(|| file.display().to_string())?);
     }
     Ok(all)
-}
-
-/// What the engines say of each binding, in the same order: `kstatus`, `flux`, `argo`, `argoMessage`.
-fn judge(bindings: &[&Value]) -> Result<Vec<Value>> {
-    let mut child = Command::new(tool("health")?)
-        .arg("--lua")
-        .arg(repository().join("deploy/argocd/health.lua"))
-        .arg("--flux")
-        .arg(repository().join("deploy/flux/kustomization.yaml"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let lines: String = bindings.iter().map(|binding| format!("{binding}\n")).collect();
-    let mut pipe = child.stdin.take().context("no standard input")?;
-    let writer = std::thread::spawn(move || pipe.write_all(lines.as_bytes()));
-    let output = child.wait_with_output()?;
-    drop(writer.join()); // if it ended early, its words tell why
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let answers: Result<Vec<Value>, _> =
-        serde_json::Deserializer::from_slice(&output.stdout).into_iter().collect();
-    let answers = answers?;
-    assert_eq!(answers.len(), bindings.len());
-    Ok(answers)
 }
 
 /// What somebody who waits is to be told.
@@ -256,5 +230,20 @@ fn the_config_map_of_argo_cd_holds_the_script() -> Result<()> {
         patch["data"],
         json!({"resource.customizations.health.instancerole.dev_InstanceRoleBinding": script})
     );
+    Ok(())
+}
+
+/// The voice: what is, why, and, where a person is needed, what to do.
+#[test]
+fn messages_are_in_one_voice() -> Result<()> {
+    for (state, binding) in bindings(&corpus())?.into_iter().chain(bindings(&seen())?) {
+        for condition in binding["status"]["conditions"].as_array().into_iter().flatten() {
+            let message = condition["message"].as_str().unwrap_or_default();
+            let plain = !message.is_empty() && !message.contains('\n') && !message.ends_with('.');
+            ensure!(plain && message.len() <= 400, "{state}: {message}");
+            let cure = message.contains(": ") || message.contains("; ");
+            ensure!(condition["type"] != "Stalled" || cure, "{state} does not say what to do: {message}");
+        }
+    }
     Ok(())
 }

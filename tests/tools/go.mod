@@ -1,5 +1,5 @@
 // Programs that nobody here wrote and that judge what is shipped: helm (deploy/helm), promtool (deploy/monitoring),
-// and in health/ the engines that tell a binding's health: kstatus, Flux's CEL, the Lua that Argo CD runs.
+// in dashboard/ the engine of Prometheus, and in health/ the engines that tell a binding's health: kstatus, Flux's CEL, the Lua that Argo CD runs.
 // Built by `make tools` into target/tools. Nothing here is linked into the controller.
 module instancerole.dev/tools
 
@@ -8,12 +8,14 @@ go 1.26.7
 tool (
 	github.com/prometheus/prometheus/cmd/promtool
 	helm.sh/helm/v4/cmd/helm
+	instancerole.dev/tools/dashboard
 	instancerole.dev/tools/health
 )
 
 require (
 	github.com/fluxcd/pkg/apis/kustomize v1.19.0
 	github.com/fluxcd/pkg/runtime v0.110.0
+	github.com/prometheus/prometheus v0.316.0
 	github.com/yuin/gopher-lua v1.1.2
 	k8s.io/apimachinery v0.37.1
 	layeh.com/gopher-json v0.0.0-20190114024228-97fed8db8427
@@ -217,7 +219,6 @@ require (
 	github.com/prometheus/exporter-toolkit v0.20.0 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
-	github.com/prometheus/prometheus v0.316.0 // indirect
 	github.com/prometheus/sigv4 v0.5.0 // indirect
 	github.com/rubenv/sql-migrate v1.8.1 // indirect
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect

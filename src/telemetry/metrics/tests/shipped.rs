@@ -2,12 +2,12 @@
 //! `deploy/monitoring`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use prometheus::proto::MetricType;
 use serde_json::Value;
 
 use super::used;
+use crate::pages::{self, read};
 
 /// The labels that Prometheus puts on every series it reads in a cluster, and those that PromQL itself makes.
 const OF_THE_TARGET: [&str; 5] = ["namespace", "job", "instance", "pod", "le"];
@@ -36,14 +36,6 @@ fn shown() -> BTreeMap<String, Shown> {
         all.insert(family.name().to_owned(), Shown { kind, labels, help: family.help().to_owned() });
     }
     all
-}
-
-fn file(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(file(path)).unwrap()
 }
 
 /// The metrics that an expression names, each with the labels that its selector names.
@@ -187,18 +179,10 @@ fn a_metric_or_a_label_that_is_not_there_is_found() {
 /// The page is what the program tells.
 #[test]
 fn the_page_of_metrics_tells_each_with_type_labels_and_meaning() {
-    let page = read("docs/metrics.md");
-    let mut table = String::from("\n| metric | type | labels | what it tells |\n|---|---|---|---|\n");
-    for (name, Shown { kind, labels, help }) in shown() {
+    let rows = shown().into_iter().map(|(name, Shown { kind, labels, help })| {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-        table += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
-    }
-    let (head, rest) = page.split_once("same test -->").unwrap();
-    let (_, tail) = rest.split_once("<!-- /metrics -->").unwrap();
-    let wanted = format!("{head}same test -->{table}<!-- /metrics -->{tail}");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(file("docs/metrics.md"), &wanted).unwrap();
-    } else {
-        assert!(page == wanted, "docs/metrics.md differs: UPDATE_DOCS=1 cargo test --lib page_of_metrics");
-    }
+        [format!("`{name}`"), kind.to_owned(), labels.join(", "), help.replace('<', "\\<")]
+    });
+    let table = pages::table(["metric", "type", "labels", "what it tells"], rows);
+    pages::keep("docs/metrics.md", "metrics", &table);
 }
