@@ -159,6 +159,10 @@ bench: need-rust control-plane venv ## Measure it; F="bulk large" chooses parts 
 	@cargo build --release --workspace --bins
 	@$(TARGET)/release/bench $(F)
 
+.PHONY: bench-docs
+bench-docs: need-rust ## The last figures of `make bench` into docs/benchmarks.md
+	@$(TARGET)/release/bench docs
+
 # --- what a machine must have
 
 .PHONY: need-rust need-go need-python

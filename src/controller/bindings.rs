@@ -1,16 +1,16 @@
 //! The bindings of the cluster, and which of them name the same instance.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::channel::mpsc;
 use jiff::Timestamp;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use tokio::sync::Notify;
 
-use super::kept::Kept;
+use super::kept::{Kept, Told, Watched};
+use super::passes::{Passes, Urgency};
 use crate::api::InstanceRoleBinding;
 use crate::api::condition::{self, ConditionType};
 use crate::decide::Reason;
@@ -32,10 +32,6 @@ impl Key {
     pub fn of<K: Resource>(binding: &K) -> Self {
         Self { namespace: binding.namespace().unwrap_or_default(), name: binding.name_any() }
     }
-
-    fn object(&self) -> ObjectRef<Kept> {
-        ObjectRef::new(&self.name).within(&self.namespace)
-    }
 }
 
 impl std::fmt::Display for Key {
@@ -49,24 +45,6 @@ impl std::fmt::Display for Key {
 pub struct Spot {
     pub region: Region,
     pub instance: InstanceId,
-}
-
-/// What of a binding decides its rights and those of others, as last seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    spot: Spot,
-    created: Timestamp,
-    generation: Option<i64>,
-    deleted: bool,
-    /// What the others for its instance go by besides: its finalizer, and how it fares.
-    fares: Fares,
-}
-
-impl Seen {
-    /// Whether its namespace's rooms are to be counted again.
-    fn declares_as(&self, other: &Self) -> bool {
-        (self.created, self.generation, self.deleted) == (other.created, other.generation, other.deleted)
-    }
 }
 
 /// How a binding fares, as its rivals see it.
@@ -98,28 +76,61 @@ struct Crowd {
 
 #[derive(Debug, Default)]
 struct Index {
-    seen: HashMap<Key, Seen>,
+    all: HashMap<Arc<Key>, Arc<Kept>>,
     crowds: HashMap<String, Crowd>,
-    keys: HashMap<Spot, Vec<Key>>,
+    keys: HashMap<Spot, Named>,
     /// While a list is being read again, by watch: what it has shown so far.
-    listings: HashMap<Scope, HashSet<Key>>,
+    listings: HashMap<Scope, HashSet<Arc<Key>>>,
     /// The watches that have listed all they see.
     listed: HashSet<Scope>,
+}
+
+/// Who names an instance; nearly always one.
+#[derive(Debug)]
+enum Named {
+    ByOne(Arc<Key>),
+    ByMany(Vec<Arc<Key>>),
+}
+
+impl Named {
+    fn by(&self) -> &[Arc<Key>] {
+        match self {
+            Self::ByOne(key) => std::slice::from_ref(key),
+            Self::ByMany(keys) => keys,
+        }
+    }
+
+    fn add(&mut self, key: Arc<Key>) {
+        match self {
+            Self::ByOne(first) => *self = Self::ByMany(vec![Arc::clone(first), key]),
+            Self::ByMany(keys) => keys.push(key),
+        }
+    }
+
+    /// Without this one; nothing if nobody is left.
+    fn without(&self, key: &Key) -> Option<Self> {
+        let mut keys: Vec<Arc<Key>> = self.by().iter().filter(|other| ***other != *key).cloned().collect();
+        match (keys.len(), keys.pop()) {
+            (1, Some(last)) => Some(Self::ByOne(last)),
+            (_, Some(last)) => {
+                keys.push(last);
+                Some(Self::ByMany(keys))
+            }
+            (_, None) => None,
+        }
+    }
 }
 
 /// What one watch sees: a namespace, or all of them.
 pub type Scope = Option<String>;
 
-/// One watch: what it has seen, and whom to wake for it.
-#[derive(Debug)]
-pub struct Shard {
-    pub store: Store<Kept>,
-    pub wake: mpsc::UnboundedSender<ObjectRef<Kept>>,
-}
-
 /// What a change of the bindings means for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
+    /// All watches have listed what they see, for the first time.
+    Listed,
+    /// This binding is gone; its UID.
+    Gone(Arc<Key>, String),
     /// No binding names this instance any more.
     Ended(Spot),
     /// In this namespace somebody came, went or declares something else.
@@ -128,26 +139,33 @@ pub enum News {
     Contested(String, Spot),
 }
 
-/// The bindings as last seen, by name and by instance.
+/// The bindings as last seen, by name and by instance, and whose turn it is to be looked at.
 #[derive(Debug)]
 pub struct Bindings {
-    shards: HashMap<Scope, Shard>,
+    scopes: usize,
     own_region: Region,
+    passes: Passes,
     index: Mutex<Index>,
     contested: Mutex<HashSet<Spot>>,
     contest: Notify,
 }
 
 impl Bindings {
-    /// Over stores that [`Self::follow`] is called along with.
-    pub fn new(shards: HashMap<Scope, Shard>, own_region: Region) -> Self {
+    /// None yet; so many watches tell of them by [`Self::follow`].
+    pub fn new(scopes: usize, own_region: Region) -> Self {
         Self {
-            shards,
+            scopes,
             own_region,
+            passes: Passes::default(),
             index: Mutex::default(),
             contested: Mutex::default(),
             contest: Notify::new(),
         }
+    }
+
+    /// Who has a pass when.
+    pub fn passes(&self) -> &Passes {
+        &self.passes
     }
 
     /// The Region of bindings that name none.
@@ -160,120 +178,110 @@ impl Bindings {
         self.index().crowds.get(namespace).map_or((0, 0), |crowd| (crowd.count, crowd.version))
     }
 
-    /// The bindings of a namespace.
-    pub fn of_namespace(&self, namespace: &str) -> Vec<Arc<InstanceRoleBinding>> {
-        let keys: Vec<Key> =
-            self.index().seen.keys().filter(|key| key.namespace == namespace).cloned().collect();
-        keys.iter().filter_map(|key| self.get(key)).collect()
+    /// The bindings of a namespace, each made whole when it comes to it.
+    pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = InstanceRoleBinding> + use<> {
+        let all: Vec<Arc<Kept>> =
+            self.placed(|key, _| key.namespace == namespace).into_iter().map(|(_, kept)| kept).collect();
+        all.into_iter().map(|kept| kept.whole())
+    }
+
+    /// Those whose instance can be read, with the key that all tables share.
+    fn placed(&self, that: impl Fn(&Key, &Kept) -> bool) -> Vec<(Arc<Key>, Arc<Kept>)> {
+        let index = self.index();
+        let those = index.all.iter().filter(|(key, kept)| kept.is_placed() && that(key, kept));
+        those.map(|(key, kept)| (Arc::clone(key), Arc::clone(kept))).collect()
     }
 
     /// Has all bindings of these namespaces looked at again, and their rivals: who has lost a right stands in nobody's way.
     pub fn wake_namespaces(&self, namespaces: &HashSet<String>) {
-        let (mut keys, mut spots) = (Vec::new(), HashSet::new());
-        {
-            let index = self.index();
-            for (key, Seen { spot, .. }) in
-                index.seen.iter().filter(|(key, _)| namespaces.contains(&key.namespace))
-            {
-                keys.push(key.clone());
-                if index.keys.get(spot).is_some_and(|keys| keys.len() > 1) {
-                    spots.insert(spot.clone());
-                }
+        let those = self.placed(|key, _| namespaces.contains(&key.namespace));
+        let mut spots = HashSet::new();
+        for (key, kept) in those {
+            if let Some(spot) = kept.spot(&self.own_region).filter(|spot| self.count_at(spot) > 1) {
+                spots.insert(spot);
             }
+            self.passes.wake(&key, Urgency::Routine);
         }
-        keys.iter().for_each(|key| self.wake(key));
         spots.into_iter().for_each(|spot| self.contest(spot));
-    }
-
-    fn shard(&self, namespace: &str) -> Option<&Shard> {
-        self.shards.get(&None).or_else(|| self.shards.get(&Some(namespace.to_owned())))
     }
 
     /// The binding as last seen.
     pub fn get(&self, key: &Key) -> Option<Arc<InstanceRoleBinding>> {
-        let kept = self.shard(&key.namespace)?.store.get(&key.object())?;
+        let kept = Arc::clone(self.index().all.get(key)?);
         Some(Arc::new(kept.whole()))
     }
 
     /// Where a binding's instance is: in the Region it names, or in the controller's.
     pub fn spot(&self, binding: &InstanceRoleBinding) -> Option<Spot> {
         let (id, region) = (&binding.spec.instance_id, binding.spec.region.as_deref());
-        if let Some(seen) = self.index().seen.get(&Key::of(binding))
-            && seen.spot.instance.as_str() == id
+        let kept = self.index().all.get(&Key::of(binding)).cloned();
+        if let Some(spot) = kept.and_then(|kept| kept.spot(&self.own_region))
+            && spot.instance.as_str() == id
+            && spot.region.as_str() == region.unwrap_or(self.own_region.as_str())
         {
-            return Some(seen.spot.clone());
+            return Some(spot);
         }
-        self.spot_of(id, region)
-    }
-
-    fn spot_of(&self, instance: &str, region: Option<&str>) -> Option<Spot> {
         let region = match region {
             Some(region) => Region::parse(region).ok()?,
             None => self.own_region.clone(),
         };
-        Some(Spot { region, instance: InstanceId::parse(instance).ok()? })
-    }
-
-    /// Notes that a watch has listed all it sees; whether that was the first time and all watches have now.
-    pub fn listed(&self, scope: &Scope) -> bool {
-        let mut index = self.index();
-        index.listed.insert(scope.clone()) && index.listed.len() == self.shards.len()
+        Some(Spot { region, instance: InstanceId::parse(id).ok()? })
     }
 
     /// Whether all watches have listed what they see.
     pub fn is_listed(&self) -> bool {
-        self.index().listed.len() == self.shards.len()
+        self.index().listed.len() == self.scopes
     }
 
     /// How many bindings name this instance.
     pub fn count_at(&self, spot: &Spot) -> usize {
-        self.index().keys.get(spot).map_or(0, Vec::len)
+        self.index().keys.get(spot).map_or(0, |named| named.by().len())
     }
 
     /// The other bindings of some namespaces that name this instance, the oldest first.
     pub fn others(&self, spot: &Spot, than: &Key, within: impl Fn(&str) -> bool) -> Vec<Other> {
         let index = self.index();
-        let keys = index.keys.get(spot).into_iter().flatten();
-        let keys = keys.filter(|key| *key != than && within(&key.namespace));
-        let other = |key: &Key| {
-            let Seen { created, deleted, .. } = *index.seen.get(key)?;
-            Some(Other { key: key.clone(), created, deleted })
+        let keys = index.keys.get(spot).into_iter().flat_map(Named::by);
+        let keys = keys.filter(|key| ***key != *than && within(&key.namespace));
+        let other = |key: &Arc<Key>| {
+            let kept = index.all.get(key)?;
+            Some(Other { key: (**key).clone(), created: kept.created(), deleted: kept.is_deleted() })
         };
         let mut others: Vec<Other> = keys.filter_map(other).collect();
         others.sort_by_key(|other| other.created);
         others
     }
 
-    fn at(&self, spot: &Spot) -> Vec<Arc<InstanceRoleBinding>> {
-        let keys = self.index().keys.get(spot).cloned().unwrap_or_default();
-        keys.iter().filter_map(|key| self.get(key)).collect()
-    }
-
-    /// The bindings whose instance is in a Region.
-    pub fn in_region(&self, region: &Region) -> Vec<Arc<InstanceRoleBinding>> {
-        let spots =
-            self.index().keys.keys().filter(|spot| spot.region == *region).cloned().collect::<Vec<_>>();
-        spots.iter().flat_map(|spot| self.at(spot)).collect()
+    /// The bindings whose instance is in a Region, each made whole when it comes to it.
+    pub fn in_region(&self, region: &Region) -> impl Iterator<Item = InstanceRoleBinding> + use<> {
+        let there = |kept: &Kept| kept.spot(&self.own_region).is_some_and(|spot| spot.region == *region);
+        self.placed(|_, kept| there(kept)).into_iter().map(|(_, kept)| kept.whole())
     }
 
     /// Whether any binding declares a profile, so that IAM is worth asking.
     pub fn want_profiles(&self) -> bool {
-        self.shards
-            .values()
-            .any(|s| s.store.find(|binding| binding.declares().iter().any(Option::is_some)).is_some())
+        self.index().all.values().any(|kept| kept.declares().iter().any(Option::is_some))
     }
 
     /// Has all bindings looked at.
     pub fn wake_all(&self) {
-        let keys: Vec<Key> = self.index().seen.keys().cloned().collect();
-        keys.iter().for_each(|key| self.wake(key));
+        self.placed(|_, _| true).iter().for_each(|(key, _)| self.passes.wake(key, Urgency::Routine));
     }
 
     /// Has a binding looked at again.
     pub fn wake(&self, key: &Key) {
-        // Nobody listens any more: the process is ending.
-        if let Some(shard) = self.shard(&key.namespace) {
-            let _ = shard.wake.unbounded_send(key.object());
+        self.wake_for(key, Urgency::Routine);
+    }
+
+    /// Has a binding looked at whose turn it is.
+    pub fn wake_awaited(&self, key: &Key) {
+        self.wake_for(key, Urgency::Awaited);
+    }
+
+    fn wake_for(&self, key: &Key, urgency: Urgency) {
+        let shared = self.index().all.get_key_value(key).map(|(key, _)| Arc::clone(key));
+        if let Some(key) = shared {
+            self.passes.wake(&key, urgency);
         }
     }
 
@@ -284,8 +292,9 @@ impl Bindings {
 
     /// Has the bindings of some namespaces looked at again that name an instance.
     pub fn wake_within(&self, spot: &Spot, within: impl Fn(&str) -> bool) {
-        let keys = self.index().keys.get(spot).cloned().unwrap_or_default();
-        keys.iter().filter(|key| within(&key.namespace)).for_each(|key| self.wake(key));
+        let keys = self.index().keys.get(spot).map(|named| named.by().to_vec()).unwrap_or_default();
+        let those = keys.iter().filter(|key| within(&key.namespace));
+        those.for_each(|key| self.passes.wake(key, Urgency::Routine));
     }
 
     /// Notes that the bindings for an instance are to be looked at again because of one of them.
@@ -310,61 +319,85 @@ impl Bindings {
         if differing.is_empty() {
             return;
         }
-        for binding in self.shards.values().flat_map(|shard| shard.store.state()) {
-            let [name, arn, role] = binding.declares();
-            if differing.concerns(name, arn, role) {
-                self.wake(&Key::of(&*binding));
-            }
-        }
+        let concerned = |kept: &Kept| {
+            let [name, arn, role] = kept.declares();
+            differing.concerns(name, arn, role)
+        };
+        let those = self.placed(|_, kept| concerned(kept));
+        those.iter().for_each(|(key, _)| self.passes.wake(key, Urgency::Routine));
     }
 
-    /// Follows the watch; the store has taken the event in already.
-    pub fn follow(&self, scope: &Scope, event: &Event<Kept>) -> Vec<News> {
+    /// Follows a watch.
+    pub fn follow(&self, scope: &Scope, event: Event<Watched>) -> Vec<News> {
         match event {
             Event::Init => {
                 self.index().listings.insert(scope.clone(), HashSet::new());
                 Vec::new()
             }
-            Event::InitApply(binding) => {
-                if let Some(seen) = self.index().listings.get_mut(scope) {
-                    seen.insert(Key::of(binding));
+            Event::InitApply(Watched { kept, .. }) => {
+                let key = Arc::clone(kept.key());
+                let (news, _) = self.applied(kept);
+                let mut index = self.index();
+                // The key that is there already is the one to be shared.
+                let key = index.all.get_key_value(&key).map_or(key, |(key, _)| Arc::clone(key));
+                if let Some(seen) = index.listings.get_mut(scope) {
+                    seen.insert(key);
                 }
-                self.applied(binding)
+                news
             }
             Event::InitDone => {
                 let mut index = self.index();
                 let seen = index.listings.remove(scope).unwrap_or_default();
-                let ours = |key: &&Key| scope.as_ref().is_none_or(|namespace| *namespace == key.namespace);
-                let gone: Vec<Key> =
-                    index.seen.keys().filter(ours).filter(|key| !seen.contains(key)).cloned().collect();
+                let ours =
+                    |key: &&Arc<Key>| scope.as_ref().is_none_or(|namespace| *namespace == key.namespace);
+                let gone: Vec<Arc<Key>> =
+                    index.all.keys().filter(ours).filter(|key| !seen.contains(*key)).cloned().collect();
+                // Before anybody is woken: a pass that finds the list wanting puts itself off.
+                let first = index.listed.insert(scope.clone()) && index.listed.len() == self.scopes;
                 drop(index);
-                // What was listed is in the store only now; who was woken by it before saw the former object.
-                seen.iter().for_each(|key| self.wake(key));
-                gone.iter().flat_map(|key| self.deleted(key)).collect()
+                seen.iter().for_each(|key| self.passes.wake(key, Urgency::Routine));
+                let gone = gone.iter().flat_map(|key| self.deleted(key));
+                first.then_some(News::Listed).into_iter().chain(gone).collect()
             }
-            Event::Apply(binding) => self.applied(binding),
-            Event::Delete(binding) => self.deleted(&Key::of(binding)),
+            Event::Apply(Watched { kept, .. }) => {
+                let key = Arc::clone(kept.key());
+                let (news, urgency) = self.applied(kept);
+                self.wake_for(&key, urgency);
+                news
+            }
+            Event::Delete(Watched { kept, .. }) => self.deleted(kept.key()),
         }
     }
 
-    fn applied(&self, binding: &Kept) -> Vec<News> {
-        let Some(spot) = self.spot_of(binding.instance_id(), binding.region()) else { return Vec::new() };
-        let key = Key::of(binding);
+    /// Takes in a binding as it is now: what that means for others, and whether somebody waits for what becomes of it.
+    fn applied(&self, mut kept: Kept) -> (Vec<News>, Urgency) {
         let mut index = self.index();
-        let seen = Seen {
-            spot: spot.clone(),
-            created: binding.meta().creation_timestamp.as_ref().map_or(Timestamp::MAX, |at| at.0),
-            generation: binding.meta().generation,
-            deleted: binding.meta().deletion_timestamp.is_some(),
-            fares: binding.fares(),
-        };
-        let before = index.seen.get(&key);
-        if before == Some(&seen) {
-            return Vec::new();
+        let before = index.all.get(kept.key()).cloned();
+        if let Some(before) = &before {
+            kept.share_with(before);
         }
-        let stays = before.is_some_and(|before| before.spot == spot);
-        let declares = before.is_some_and(|before| before.declares_as(&seen));
-        let mut news = if stays { Vec::new() } else { Self::forget(&mut index, &key) };
+        let (key, kept) = (Arc::clone(kept.key()), Arc::new(kept));
+        index.all.insert(Arc::clone(&key), Arc::clone(&kept));
+        let asked = before.as_ref().is_none_or(|before| !before.asks_like(&kept));
+        let spot = kept.spot(&self.own_region);
+        let declares = |before: &Kept| {
+            (before.created(), before.generation(), before.is_deleted())
+                == (kept.created(), kept.generation(), kept.is_deleted())
+        };
+        let declares = before.as_deref().is_some_and(declares);
+        let urgency = if declares && !asked { Urgency::Routine } else { Urgency::Awaited };
+        let formerly = before.as_ref().and_then(|before| before.spot(&self.own_region));
+        let stays = formerly == spot;
+        let fares = before.as_ref().map(|before| before.fares());
+        if stays && declares && fares == Some(kept.fares()) {
+            return (Vec::new(), urgency);
+        }
+        let mut news = Vec::new();
+        if let Some(formerly) = formerly.filter(|_| !stays) {
+            // A binding deleted and made again under its name while nobody watched may name another instance.
+            Self::leave(&mut index, &key, formerly, &mut news);
+        }
+        let Some(spot) = spot else { return (news, urgency) };
         let crowd = index.crowds.entry(key.namespace.clone()).or_default();
         if !stays {
             crowd.count += 1;
@@ -373,54 +406,66 @@ impl Bindings {
             crowd.version += 1;
             news.push(News::Crowd(key.namespace.clone()));
         }
-        index.seen.insert(key.clone(), seen);
-        // Nearly always one: room for more is made when more come.
-        let keys = index.keys.entry(spot.clone()).or_insert_with(|| Vec::with_capacity(1));
-        if keys.len() > usize::from(stays) {
-            news.push(News::Contested(key.namespace.clone(), spot));
+        match index.keys.entry(spot.clone()) {
+            Entry::Vacant(nobody) => drop(nobody.insert(Named::ByOne(key))),
+            Entry::Occupied(mut named) => {
+                if named.get().by().len() > usize::from(stays) {
+                    news.push(News::Contested(key.namespace.clone(), spot));
+                }
+                if !stays {
+                    named.get_mut().add(key);
+                }
+            }
         }
-        if !stays {
-            // A binding deleted and made again under its name while nobody watched may name another instance.
-            keys.push(key);
+        (news, urgency)
+    }
+
+    fn deleted(&self, key: &Key) -> Vec<News> {
+        let mut index = self.index();
+        let Some((key, kept)) = index.all.remove_entry(key) else { return Vec::new() };
+        let mut news = vec![News::Gone(Arc::clone(&key), kept.uid().to_owned())];
+        if let Some(spot) = kept.spot(&self.own_region) {
+            Self::leave(&mut index, &key, spot, &mut news);
         }
         news
     }
 
-    fn deleted(&self, key: &Key) -> Vec<News> {
-        Self::forget(&mut self.index(), key)
-    }
-
-    fn forget(index: &mut Index, key: &Key) -> Vec<News> {
-        let Some(Seen { spot, .. }) = index.seen.remove(key) else { return Vec::new() };
+    /// A binding names this instance no more.
+    fn leave(index: &mut Index, key: &Key, spot: Spot, news: &mut Vec<News>) {
         if let Some(crowd) = index.crowds.get_mut(&key.namespace) {
             crowd.count = crowd.count.saturating_sub(1);
             crowd.version += 1;
         }
-        let mut news = vec![News::Crowd(key.namespace.clone())];
-        if let Some(keys) = index.keys.get_mut(&spot) {
-            keys.retain(|k| k != key);
-            if keys.is_empty() {
-                index.keys.remove(&spot);
-                news.push(News::Ended(spot));
-            } else {
+        news.push(News::Crowd(key.namespace.clone()));
+        let left = index.keys.get(&spot).and_then(|named| named.without(key));
+        match left {
+            Some(left) => {
+                index.keys.insert(spot.clone(), left);
                 news.push(News::Contested(key.namespace.clone(), spot));
             }
+            None => {
+                index.keys.remove(&spot);
+                news.push(News::Ended(spot));
+            }
         }
-        news
     }
 
     /// Counts the bindings by condition, for the metrics. Reasons of others than us are not told apart.
     pub fn count(&self, metrics: &Metrics) {
+        let mut alike: HashMap<Told, usize> = HashMap::new();
+        for told in self.index().all.values().filter_map(|kept| kept.told()) {
+            *alike.entry(told).or_default() += 1;
+        }
         let mut counts: BTreeMap<(ConditionType, &str, &str), usize> = BTreeMap::new();
-        for binding in self.shards.values().flat_map(|shard| shard.store.state()) {
-            for (type_, status, reason) in binding.conditions() {
+        for (told, count) in &alike {
+            for (type_, status, reason) in told.conditions() {
                 let Some(type_) = ConditionType::ALL.into_iter().find(|t| t.as_str() == type_) else {
                     continue;
                 };
                 let reason =
                     Reason::ALL.into_iter().map(Reason::as_str).find(|r| *r == reason).unwrap_or("Other");
                 let status = ["True", "False"].into_iter().find(|s| *s == status).unwrap_or("Unknown");
-                *counts.entry((type_, status, reason)).or_default() += 1;
+                *counts.entry((type_, status, reason)).or_default() += count;
             }
         }
         metrics.bindings(counts.into_iter().map(|((type_, status, reason), count)| BindingCount {
@@ -444,3 +489,6 @@ pub fn is_settled(binding: &InstanceRoleBinding) -> bool {
             && condition::is_true(&status.conditions, ConditionType::Synced)
     })
 }
+
+#[cfg(test)]
+mod tests;

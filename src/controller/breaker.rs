@@ -140,13 +140,16 @@ impl Books {
     /// Goes through all bindings of the namespace, once for each listing. Nobody is lost who is looked at meanwhile: what is
     /// decided of it takes it from the suspects.
     fn survey(&mut self, ctx: &Context, namespace: &str) {
-        let all = ctx.bindings.of_namespace(namespace);
-        let there: HashSet<String> = all.iter().filter_map(|binding| binding.uid()).collect();
+        let (mut there, mut differing) = (HashSet::new(), Vec::new());
+        for binding in ctx.bindings.of_namespace(namespace) {
+            let uid = binding.uid();
+            differing.extend(uid.clone().filter(|_| is_suspect(ctx, &binding)));
+            there.extend(uid);
+        }
         // Who went while nobody watched.
         self.due.retain(|uid, _| there.contains(uid));
-        let differing =
-            all.iter().filter(|binding| is_suspect(ctx, binding)).filter_map(|binding| binding.uid());
-        self.suspects = differing.filter(|uid| !self.due.contains_key(uid)).collect();
+        differing.retain(|uid| !self.due.contains_key(uid));
+        self.suspects = differing.into_iter().collect();
     }
 
     /// The id of the hold that a repair comes under: the one that stands, or that is known from before, or a new one.

@@ -68,6 +68,14 @@ impl Settings {
         passes.max(SignedDuration::from_mins(5))
     }
 
+    /// How long from one pass to the next: as asked, unless passes of so many calls would take more than half of the read
+    /// budget.
+    fn interval(&self, calls: usize) -> Duration {
+        let affordable = Limit::DESCRIBE.share(self.share).per_second / 2.0;
+        let least = Duration::from_secs_f64(f64::from(u32::try_from(calls).unwrap_or(u32::MAX)) / affordable);
+        self.resync.max(least)
+    }
+
     fn limit(&self, operation: Operation) -> Limit {
         let published = match operation {
             Operation::AssociateIamInstanceProfile | Operation::DisassociateIamInstanceProfile => {
@@ -239,18 +247,10 @@ impl Context {
             self.bindings.wake_concerned(&catalogue.news());
             self.bindings.count(&self.metrics);
             self.memory.forget_old_outsiders(Timestamp::now());
-            let interval = self.interval(fleet.calls());
+            let interval = self.settings.interval(fleet.calls());
             self.metrics.resync(view, interval);
             tokio::time::sleep(interval.saturating_sub(began.elapsed()).max(SHORTEST)).await;
         }
-    }
-
-    /// How long from one pass to the next: as asked, unless passes of so many calls would take more than half of the read
-    /// budget.
-    fn interval(&self, calls: usize) -> Duration {
-        let affordable = Limit::DESCRIBE.share(self.settings.share).per_second / 2.0;
-        let least = Duration::from_secs_f64(f64::from(u32::try_from(calls).unwrap_or(u32::MAX)) / affordable);
-        self.settings.resync.max(least)
     }
 
     /// Looks at the instances whose turn to be changed comes soon, many by one call: the decision to write needs state and
@@ -305,6 +305,11 @@ impl Context {
             .entry((place.clone(), operation))
             .or_insert_with(|| Turns::new(self.settings.limit(operation), now));
         queue.ask(&key.namespace, key, class, now)
+    }
+
+    /// Whether a change waits for its turn.
+    pub fn waits_for_turn(&self, key: &Key) -> bool {
+        self.turns().values().any(|queue| queue.is_waiting(key))
     }
 
     /// A turn was taken and not used.

@@ -167,8 +167,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The youngest of the `most` oldest that a grant covers, if there are so many.
 fn youngest(ctx: &Ground, grant: &Grant, namespace: &str, most: usize) -> Option<Age> {
-    let covered =
-        ctx.bindings.of_namespace(namespace).into_iter().filter(|binding| covers(ctx, grant, binding));
+    let covered = ctx.bindings.of_namespace(namespace).filter(|binding| covers(ctx, grant, binding));
     let mut ages: Vec<Age> = covered.map(|binding| age(&binding)).collect();
     ages.sort();
     ages.get(most.checked_sub(1)?).cloned()

@@ -7,25 +7,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::channel::mpsc as wakes;
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use kube::core::metadata::PartialObjectMetaExt;
-use kube::runtime::reflector;
 use kube::runtime::watcher::Event;
 use tokio::sync::mpsc;
 
 pub use super::bindings::Key;
-use super::bindings::{Bindings, Shard, Spot};
+use super::bindings::{Bindings, Spot};
 use super::context::Settings;
 use super::entitle::{Recount, entitle};
 use super::gather::{self, Facts, Question};
 use super::grants::NamespaceMeta;
 use super::ground::Ground;
-pub use super::kept::Kept;
+pub use super::kept::Watched;
 use super::readable::Readable;
 use super::reconcile::{learn, look};
 use crate::api::grant::{InstanceRoleGrantSpec, Instances, Namespaces};
@@ -147,16 +145,10 @@ impl Forecaster {
         let (changed, _) = mpsc::unbounded_channel();
         let (region, share) = (environment.region.clone(), settings.share);
         let cloud = Cloud::new(environment, identity.account.clone(), share, None, metrics, changed);
-        let (store, mut writer) = reflector::store();
-        let (wake, _) = wakes::unbounded();
-        let bindings = Bindings::new(HashMap::from([(None, Shard { store, wake })]), region.clone());
+        let bindings = Bindings::new(1, region.clone());
         let Sources { bindings: all, grants, namespaces } = sources;
         let grants = grants.unwrap_or_else(|| vec![everything(&all, &region, identity)]);
-        listed(all.into_iter().map(Kept::from), |event| {
-            writer.apply_watcher_event(event);
-            bindings.follow(&None, event);
-        });
-        bindings.listed(&None);
+        listed(all.into_iter().map(Watched::from), |event| drop(bindings.follow(&None, event.clone())));
         let own_instance = settings.self_instance.clone();
         let ground = Ground::new(settings, Arc::new(bindings), own_instance, cloud);
         listed(namespaces.into_iter().map(namespace).map(Readable), |event| {

@@ -251,7 +251,8 @@ pub fn facts(ctx: &Ground, question: Question<'_>, rights: Rights, now: Timestam
     let rivals = rivals(ctx, object, spot, connection);
     let history = ctx.memory.believed(&uid, history(object, status, &resolution, &rivals), began);
     if is_unfinished(object) || rights.may_look(&desired.declared, &resolution) {
-        fleet.track(&desired.instance);
+        // By the name that is kept of the binding anyway.
+        fleet.track(&spot.instance);
     }
     if let Some((at, until)) = settles(&history, began, now) {
         fleet.written_elsewhere(&desired.instance, at, until);

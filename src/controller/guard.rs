@@ -4,10 +4,10 @@
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use kube::runtime::controller::Action;
 
 use super::bindings::Key;
 use super::kubernetes;
+use super::passes::Action;
 use crate::telemetry::{Metrics, ReconcileResult};
 
 /// A pass that could not be finished.
@@ -51,32 +51,12 @@ pub async fn guarded(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use futures::StreamExt;
-    use futures::channel::mpsc;
-    use kube::ResourceExt;
-    use kube::runtime::controller::Controller;
-    use kube::runtime::watcher::Event;
-    use kube::runtime::{reflector, watcher};
-    use serde_json::json;
-
     use super::*;
-    use crate::api::InstanceRoleBinding;
-    use crate::controller::kept::Kept;
+    use crate::controller::passes::{Passes, Urgency};
     use crate::telemetry::BuildInfo;
-
-    fn binding(name: &str) -> Kept {
-        let object: InstanceRoleBinding = serde_json::from_value(json!({
-            "apiVersion": "instancerole.dev/v1alpha1", "kind": "InstanceRoleBinding",
-            "metadata": {"name": name, "namespace": "a", "uid": name},
-            "spec": {"instanceId": "i-0123456789abcdef0", "instanceProfile": {"none": {}}},
-        }))
-        .unwrap();
-        Kept::from(object)
-    }
 
     struct World {
         metrics: Metrics,
@@ -96,39 +76,34 @@ mod tests {
         }
     }
 
-    /// The controller runtime as it is, over a store that is filled by hand.
     #[tokio::test]
     async fn a_panic_in_one_pass_is_counted_and_tried_again_and_the_others_go_on() {
         let metrics = Metrics::new(BuildInfo { version: "0", commit: "0" }).unwrap();
-        let world = Arc::new(World { metrics, seen: Mutex::default() });
-        let (store, mut writer) = reflector::store();
-        let (watch, watched) = mpsc::unbounded::<watcher::Result<Kept>>();
-        writer.apply_watcher_event(&Event::Init);
+        let world = World { metrics, seen: Mutex::default() };
+        let passes = Passes::default();
         for name in ["broken", "healthy"] {
-            writer.apply_watcher_event(&Event::InitApply(binding(name)));
-            watch.unbounded_send(Ok(binding(name))).unwrap();
+            let key = Key { namespace: "a".into(), name: name.into() };
+            passes.wake(&Arc::new(key), Urgency::Routine);
         }
-        writer.apply_watcher_event(&Event::InitDone);
-        let pass = |kept: Arc<Kept>, world: Arc<World>| async move {
-            let name = kept.name_any();
-            let first = world.count(&name) == 0;
-            world.seen.lock().unwrap().push(name.clone());
+        let mut outcomes = Vec::new();
+        while outcomes.len() < 3 {
+            let key = passes.next().await;
+            let first = world.count(&key.name) == 0;
+            world.seen.lock().unwrap().push(key.name.clone());
             let pass = async {
                 tokio::task::yield_now().await;
-                assert!(name != "broken" || !first, "as if there were a bug");
+                assert!(key.name != "broken" || !first, "as if there were a bug");
                 Ok(Action::await_change())
             };
-            guarded(&world.metrics, &Key::of(&*kept), pass).await
-        };
-        let again = |_: Arc<Kept>, _: &PassError, _: Arc<World>| Action::requeue(Duration::from_millis(5));
-        let passes = Controller::for_stream(watched, store).run(pass, again, Arc::clone(&world));
-        let outcomes: Vec<bool> = passes.take(3).map(|outcome| outcome.is_ok()).collect().await;
+            let outcome = guarded(&world.metrics, &key, pass).await;
+            outcomes.push(outcome.is_ok());
+            passes.ended(&key, outcome.unwrap_or(Action::requeue(Duration::from_millis(5))));
+        }
 
         assert_eq!(outcomes.iter().filter(|well| **well).count(), 2, "{outcomes:?}");
         assert_eq!((world.count("broken"), world.count("healthy")), (2, 1));
         assert_eq!(world.value("controller_runtime_reconcile_panics_total"), 1.0);
         assert_eq!(world.value("controller_runtime_reconcile_errors_total"), 1.0);
         assert_eq!(world.value("controller_runtime_active_workers"), 0.0);
-        drop(watch);
     }
 }

@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::gather::SKEW;
 use super::outside::Outside;
 use crate::decide::{
-    Cadence, Grant, History, InstanceState, Outsiders, ProfileRef, Reason, Sighting, Trouble, TroubleKind,
+    Cadence, Grant, History, InstanceState, Outsiders, ProfileRef, Reason, Rows, Sighting, Trouble,
+    TroubleKind,
 };
 
 /// How long a dry run that has passed is good for: a change may wait for its turn after it.
@@ -48,6 +49,8 @@ struct Note {
     outcome: Option<(Timestamp, Outcome)>,
     drift_told: bool,
     errors: u32,
+    /// What EC2 showed when a change was put off until its turn.
+    put_off: Option<Box<Rows>>,
     /// When the first half of a swap was begun whose second has not come.
     halved: Option<Timestamp>,
     /// The profile for which a dry run has passed, and when.
@@ -299,6 +302,16 @@ impl Memory {
         let mut notes = self.notes();
         let note = notes.entry(uid.to_owned()).or_default();
         !std::mem::replace(&mut note.drift_told, true)
+    }
+
+    /// Notes what a change was decided by that waits for its turn.
+    pub fn put_off(&self, uid: &str, seen: &Rows) {
+        self.notes().entry(uid.to_owned()).or_default().put_off = Some(Box::new(seen.clone()));
+    }
+
+    /// Whether a change was put off, and nothing that it was decided by has changed since as far as is known.
+    pub fn is_put_off(&self, uid: &str, seen: &Rows) -> bool {
+        self.notes().get(uid).and_then(|note| note.put_off.as_deref()).is_some_and(|before| before == seen)
     }
 
     /// The reason for which this binding asked to be looked at again, if the time has come.
@@ -566,6 +579,17 @@ mod tests {
         assert_eq!(memory.due("u", at(100)), None);
         let slowly = memory.next_look("u", Reason::InstanceTerminated, Some(at(50)), GRID, at(100)).unwrap();
         assert!(slowly >= Duration::from_secs(15), "a time that is past draws nothing nearer");
+    }
+
+    #[test]
+    fn a_change_stays_put_off_until_something_that_it_was_decided_by_changes() {
+        let memory = Memory::default();
+        memory.open(&version(1), true, at(0));
+        assert!(!memory.is_put_off("u", &Rows::Bare));
+        memory.put_off("u", &Rows::Bare);
+        assert!(memory.is_put_off("u", &Rows::Bare) && !memory.is_put_off("u", &Rows::Unclear));
+        memory.open(&version(2), true, at(1));
+        assert!(!memory.is_put_off("u", &Rows::Bare), "an edit is decided at once");
     }
 
     #[test]

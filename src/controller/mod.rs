@@ -24,6 +24,7 @@ mod memory;
 #[cfg(test)]
 mod model;
 mod outside;
+mod passes;
 mod permit;
 mod readable;
 mod reconcile;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::runtime::controller::Action;
 use tokio::time::timeout;
 
 use super::act::{self, Outcome};
@@ -17,6 +16,7 @@ use super::events::Tale;
 use super::gather::{Facts, Question, Rival};
 use super::leadership::Term;
 use super::memory;
+use super::passes::Action;
 use super::slots::Slot;
 use super::tell;
 use super::{gather, kubernetes, report};
@@ -241,6 +241,9 @@ async fn pass(
             Outcome::Stopping => return Ok(Action::await_change()),
         }
     }
+    if matches!(known.decision.step, Step::Look(_)) && is_put_off(ctx, subject, &known) {
+        return Ok(Action::await_change());
+    }
     ctx.leave_queues(&subject.key);
     note(&known.decision);
     if let Step::Release(how) = known.decision.step {
@@ -266,6 +269,9 @@ async fn consider(
         if evidence == Evidence::default() {
             let mut known = judge(ctx, subject)?;
             match (&known.decision.step, ctx.memory.blind(&subject.uid, Timestamp::now())) {
+                (Step::Look(wanted), None) if only_state(*wanted) && is_put_off(ctx, subject, &known) => {
+                    return Ok(known);
+                }
                 (Step::Look(wanted), None) => evidence = *wanted,
                 // A look that failed a moment ago is not made at every pass.
                 (Step::Look(_), Some(kind)) => {
@@ -292,6 +298,18 @@ async fn consider(
     }
     tracing::warn!(?ROUNDS, "what was looked at never sufficed for a decision");
     judge(ctx, subject)
+}
+
+/// Whether a look is for nothing but the instance's state and tags.
+fn only_state(Evidence { associations, instance, profile }: Evidence) -> bool {
+    instance && !associations && !profile
+}
+
+/// Whether a change waits for its turn for the same reason as before. State and tags are looked at when it comes, with
+/// those of others whose turn comes then; not whenever somebody is woken meanwhile.
+fn is_put_off(ctx: &Context, subject: &Subject, known: &Known) -> bool {
+    let seen = known.observed.view.as_ref().map(|view| &view.rows);
+    seen.is_some_and(|seen| ctx.memory.is_put_off(&subject.uid, seen)) && ctx.waits_for_turn(&subject.key)
 }
 
 /// What may be looked at: EC2 is asked nothing before it is known that a grant covers the profile that is meant.
@@ -493,6 +511,9 @@ async fn queued(
     mut known: Known,
     wait: Duration,
 ) -> Result<Action, kubernetes::Error> {
+    if let Some(view) = &known.observed.view {
+        ctx.memory.put_off(&subject.uid, &view.rows);
+    }
     let news = subject.object.status.as_ref().is_none_or(|status| status.changes != subject.status.changes);
     if wait < WORTH_TELLING && !news {
         return Ok(Action::await_change());

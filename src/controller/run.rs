@@ -6,28 +6,27 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::channel::mpsc as wakes;
+use futures::stream::FuturesUnordered;
 use kube::api::Api;
-use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
-use kube::runtime::reflector;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::field::Empty;
 
-use super::bindings::{Bindings, Key, News, Scope, Shard, Spot};
+use super::bindings::{Bindings, Key, News, Scope, Spot};
 use super::context::{Context, Settings};
 use super::election;
 use super::events::Tale;
 use super::grants::NamespaceMeta;
 use super::guard::{PassError, guarded};
-use super::kept::Kept;
+use super::kept::Watched;
 use super::kubernetes;
+use super::passes::Action;
 use super::readable::Readable;
 use super::reconcile;
 use super::slots::Slots;
-use crate::api::InstanceRoleGrant;
+use crate::api::{InstanceRoleBinding, InstanceRoleGrant};
 use crate::decide::{Grant, Place};
 use crate::ec2::Cloud;
 use crate::ec2::cloud::{Environment, Identity};
@@ -112,20 +111,21 @@ pub async fn run(
     } else {
         settings.namespaces.iter().cloned().map(Some).collect()
     };
-    let (mut shards, mut watches) = (HashMap::new(), Vec::new());
-    for scope in scopes {
-        let (store, writer) = reflector::store();
-        let (wake, woken) = wakes::unbounded();
-        shards.insert(scope.clone(), Shard { store: store.clone(), wake });
-        watches.push((scope, store, writer, woken));
-    }
-    let bindings = Arc::new(Bindings::new(shards, region));
+    let bindings = Arc::new(Bindings::new(scopes.len(), region));
     let by = bindings.clone();
     let ctx = Context::new(settings, by, own_instance, cloud, clients.request.clone(), replica.pod, metrics);
     let ctx = Arc::new(ctx);
     let (drained, quiet) = oneshot::channel();
     let mut election =
         tokio::spawn(election::stand(Arc::clone(&ctx), replica.seat, clients.clone(), awaited.lease, quiet));
+    for scope in scopes {
+        tokio::spawn(follow_bindings(
+            clients.watch.clone(),
+            Arc::clone(&ctx),
+            awaited.kubernetes.clone(),
+            scope,
+        ));
+    }
     tokio::spawn(follow_grants(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone(), account));
     tokio::spawn(follow_namespaces(clients.watch.clone(), Arc::clone(&ctx), awaited.kubernetes.clone()));
     tokio::spawn(wake_touched(Arc::clone(&ctx)));
@@ -136,32 +136,13 @@ pub async fn run(
     tokio::spawn(look_ahead(Arc::clone(&ctx)));
 
     let mut draining = stop.clone();
-    let controllers = watches.into_iter().map(|(scope, store, writer, woken)| {
-        let seen = {
-            let (ctx, awaited, scope) = (Arc::clone(&ctx), awaited.kubernetes.clone(), scope.clone());
-            watched(&clients.watch, &ctx.settings, scope.as_deref())
-                .reflect(writer)
-                .inspect(move |event| follow(&ctx, &scope, &awaited, event))
-                .applied_objects()
-        };
-        let (mut stop, stopping) = (stop.clone(), Arc::clone(&ctx));
-        Controller::for_stream(seen, store)
-            .with_config(ControllerConfig::default().concurrency(Slots::under_way(ctx.settings.concurrency)))
-            .reconcile_on(woken)
-            .graceful_shutdown_on(async move {
-                let _ = stop.wait_for(|stop| *stop).await;
-                stopping.stopping.store(true, Ordering::Relaxed);
-            })
-            .run(pass, after, Arc::clone(&ctx))
-            .for_each(|_| std::future::ready(()))
-    });
-    let mut controllers = std::pin::pin!(futures::future::join_all(controllers));
+    let mut working = std::pin::pin!(work(Arc::clone(&ctx), stop));
     let overdue = async {
         let _ = draining.wait_for(|stop| *stop).await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
-        _ = &mut controllers => {
+        () = &mut working => {
             let _ = drained.send(());
         }
         () = overdue => {
@@ -203,27 +184,57 @@ async fn identity(environment: &Environment, awaited: &Check, metrics: &Arc<Metr
     }
 }
 
-/// The watch over one namespace, or over all.
-fn watched(
-    client: &Client,
-    settings: &Settings,
-    namespace: Option<&str>,
-) -> impl futures::Stream<Item = watcher::Result<watcher::Event<Kept>>> + Send + use<> {
-    let mut config = watcher::Config::default().streaming_lists();
-    if let Some(selector) = &settings.selector {
-        config = config.labels(selector);
+/// Has the passes made that are due, so many at a time, until it is to stop; those under way are let end.
+async fn work(ctx: Arc<Context>, mut stop: watch::Receiver<bool>) {
+    let most = usize::from(Slots::under_way(ctx.settings.concurrency));
+    let (passes, mut under_way) = (ctx.bindings.passes(), FuturesUnordered::new());
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some((key, next)) = under_way.next(), if !under_way.is_empty() => passes.ended(&key, next),
+            key = passes.next(), if under_way.len() < most => under_way.push(one_pass(Arc::clone(&ctx), key)),
+        }
     }
-    let api = namespace
-        .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-    watcher(api, config).default_backoff()
+    ctx.stopping.store(true, Ordering::Relaxed);
+    while under_way.next().await.is_some() {}
 }
 
-/// Keeps the index and the fleet views along with the store.
-fn follow(ctx: &Arc<Context>, scope: &Scope, awaited: &Check, event: &watcher::Result<watcher::Event<Kept>>) {
+/// Follows the bindings of one namespace, or of all, for ever.
+async fn follow_bindings(client: Client, ctx: Arc<Context>, awaited: Check, scope: Scope) {
+    let mut config = watcher::Config::default().streaming_lists();
+    if let Some(selector) = &ctx.settings.selector {
+        config = config.labels(selector);
+    }
+    let api = match &scope {
+        None => Api::<Watched>::all(client),
+        Some(namespace) => Api::namespaced(client, namespace),
+    };
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        follow(&ctx, &scope, &awaited, event);
+    }
+}
+
+/// Keeps the fleet views along with the bindings.
+fn follow(
+    ctx: &Arc<Context>,
+    scope: &Scope,
+    awaited: &Check,
+    event: watcher::Result<watcher::Event<Watched>>,
+) {
     match event {
         Ok(event) => {
             for news in ctx.bindings.follow(scope, event) {
                 match news {
+                    News::Listed => {
+                        tracing::info!("watching bindings");
+                        has_listed(ctx, awaited);
+                    }
+                    News::Gone(key, uid) => {
+                        ctx.memory.forget(&uid);
+                        ctx.breaker.clear(ctx, &key.namespace, &uid);
+                        ctx.leave_queues(&key);
+                    }
                     News::Crowd(namespace) if ctx.is_crowded(&namespace) => ctx.grants.crowd(namespace),
                     News::Crowd(_) => {}
                     // A stranger concerns nobody.
@@ -238,22 +249,12 @@ fn follow(ctx: &Arc<Context>, scope: &Scope, awaited: &Check, event: &watcher::R
                     }
                 }
             }
-            if let watcher::Event::Delete(gone) = event {
-                let (key, uid) = (Key::of(gone), gone.uid().unwrap_or_default());
-                ctx.memory.forget(&uid);
-                ctx.breaker.clear(ctx, &key.namespace, &uid);
-                ctx.leave_queues(&key);
-            }
-            if matches!(event, watcher::Event::InitDone) && ctx.bindings.listed(scope) {
-                tracing::info!("watching bindings");
-                has_listed(ctx, awaited);
-            }
         }
         // A watch that breaks off is taken up again by itself: what was once listed is known all the same.
         Err(error) if ctx.bindings.is_listed() => {
             tracing::debug!(%error, "a watch broke off; taking it up again")
         }
-        Err(error) => cannot_watch("bindings", error, awaited),
+        Err(error) => cannot_watch("bindings", &error, awaited),
     }
 }
 
@@ -388,7 +389,8 @@ async fn wake_changed(mut changes: mpsc::UnboundedReceiver<(Place, InstanceId)>,
 async fn give_turns(ctx: Arc<Context>) {
     loop {
         let (keys, wait) = ctx.advance_queues();
-        keys.iter().chain(&ctx.teller.idle()).for_each(|key| ctx.bindings.wake(key));
+        keys.iter().for_each(|key| ctx.bindings.wake_awaited(key));
+        ctx.teller.idle().iter().for_each(|key| ctx.bindings.wake(key));
         tokio::time::sleep(wait).await;
     }
 }
@@ -414,15 +416,26 @@ async fn look_ahead(ctx: Arc<Context>) {
     }
 }
 
+/// One pass over a binding, and when the next is to follow.
+async fn one_pass(ctx: Arc<Context>, key: Arc<Key>) -> (Arc<Key>, Action) {
+    // One that is gone has nothing to be looked at.
+    let Some(binding) = ctx.bindings.get(&key) else { return (key, Action::await_change()) };
+    let uid = binding.uid().unwrap_or_default();
+    let action = match pass(binding, &ctx).await {
+        Ok(action) => action,
+        Err(error) => after(&key, &uid, &error, &ctx),
+    };
+    (key, action)
+}
+
 /// A pass over one binding, if this process leads.
-async fn pass(kept: Arc<Kept>, ctx: Arc<Context>) -> Result<Action, PassError> {
+async fn pass(binding: Arc<InstanceRoleBinding>, ctx: &Arc<Context>) -> Result<Action, PassError> {
+    let key = Key::of(&*binding);
     let Some(term) = ctx.leadership.term() else {
         // Whoever comes to lead looks at all bindings.
-        ctx.leave_queues(&Key::of(&*kept));
+        ctx.leave_queues(&key);
         return Ok(Action::await_change());
     };
-    let binding = Arc::new(kept.whole());
-    let key = Key::of(&*binding);
     let span = tracing::info_span!(
         "reconcile",
         binding = %key,
@@ -437,19 +450,18 @@ async fn pass(kept: Arc<Kept>, ctx: Arc<Context>) -> Result<Action, PassError> {
         trace_id = Empty,
     );
     traces::stamp(&span);
-    let pass = tracing::Instrument::instrument(reconcile::reconcile(binding, &ctx, term), span);
+    let pass = tracing::Instrument::instrument(reconcile::reconcile(binding, ctx, term), span);
     guarded(&ctx.metrics, &key, pass).await.inspect_err(|_| ctx.leave_queues(&key))
 }
 
-fn after(binding: Arc<Kept>, error: &PassError, ctx: Arc<Context>) -> Action {
-    let uid = binding.uid().unwrap_or_default();
+fn after(key: &Key, uid: &str, error: &PassError, ctx: &Context) -> Action {
     match error {
         PassError::Kubernetes(error) => {
             if !matches!(error, kubernetes::Error::Conflict | kubernetes::Error::NotLeading(_)) {
-                tracing::warn!(binding = %Key::of(&*binding), %error, "the API server did not take a write; trying again");
+                tracing::warn!(binding = %key, %error, "the API server did not take a write; trying again");
             }
-            reconcile::after(error, &ctx, &uid)
+            reconcile::after(error, ctx, uid)
         }
-        PassError::Panicked => Action::requeue(ctx.memory.after_error(&uid)),
+        PassError::Panicked => Action::requeue(ctx.memory.after_error(uid)),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use internment::ArcIntern;
 use jiff::Timestamp;
 
 use crate::ids::{AssociationId, ProfileArn, ProfileId};
@@ -194,30 +195,32 @@ impl fmt::Display for InstanceState {
     }
 }
 
-/// An instance's tags.
+/// An instance's tags, sorted by key. A fleet has few keys, so they are kept once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tags(Arc<BTreeMap<Box<str>, Box<str>>>);
+pub struct Tags(Arc<[(ArcIntern<str>, Box<str>)]>);
 
 impl Tags {
     /// Whether there is a tag with exactly this value.
     pub fn has(&self, key: &str, value: &str) -> bool {
-        self.0.get(key).is_some_and(|carried| **carried == *value)
+        self.0.iter().any(|(known, carried)| **known == *key && **carried == *value)
     }
 
     /// The value of a tag.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(|value| &**value)
+        self.0.iter().find(|(known, _)| **known == *key).map(|(_, value)| &**value)
     }
 
     /// The keys.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(|key| &**key)
+        self.0.iter().map(|(key, _)| &**key)
     }
 }
 
-impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Tags {
+impl<K: AsRef<str>, V: Into<Box<str>>> FromIterator<(K, V)> for Tags {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(tags: I) -> Self {
-        Self(Arc::new(tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect()))
+        let tags = tags.into_iter().map(|(key, value)| (ArcIntern::from(key.as_ref()), value.into()));
+        let sorted: BTreeMap<ArcIntern<str>, Box<str>> = tags.collect();
+        Self(sorted.into_iter().collect())
     }
 }
 

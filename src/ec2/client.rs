@@ -96,6 +96,14 @@ impl Read {
 #[derive(Debug)]
 pub struct ReadToken(());
 
+#[cfg(test)]
+impl ReadToken {
+    /// A token for a call that is none.
+    pub(super) fn free() -> Self {
+        Self(())
+    }
+}
+
 impl Ec2 {
     /// Wraps an SDK client. Writes go through the gate.
     pub fn new(sdk: aws_sdk_ec2::Client, caller: Caller, reads: Arc<Reads>, gate: Gate) -> Self {
@@ -111,6 +119,12 @@ impl Ec2 {
             };
             tokio::time::sleep(wait.min(Duration::from_secs(5))).await;
         }
+    }
+
+    /// Whether a throttle holds down the rate of reads of this kind.
+    #[cfg(test)]
+    pub(super) async fn is_throttled(&self, read: Read) -> bool {
+        self.bucket(read).lock().await.is_throttled()
     }
 
     fn bucket(&self, read: Read) -> &Mutex<Bucket> {

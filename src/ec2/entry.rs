@@ -16,7 +16,8 @@ pub(crate) const FRESH: SignedDuration = SignedDuration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) view: Option<View>,
-    pub(crate) instance: Option<(Instance, Timestamp)>,
+    /// Its state and tags, and when they were looked at. Boxed, since they are known for moments only unless somebody waits.
+    pub(crate) instance: Option<Box<(Instance, Timestamp)>>,
     pub(crate) write: Option<Box<LastWrite>>,
     /// When the newest write that is accounted for was begun or ended, whoever made it.
     pub(crate) accounted: Option<Timestamp>,
@@ -53,7 +54,7 @@ impl Entry {
             // Settled by now, but not looked at since: worth no more than a listing.
             view.grade = Grade::Listing;
         }
-        let seen = self.instance.as_ref().filter(|(_, at)| *at >= since);
+        let seen = self.instance.as_deref().filter(|(_, at)| *at >= since);
         let fresh = |at: &Timestamp| now.duration_since(*at) <= FRESH;
         let instance = seen.filter(|(_, at)| fresh(at)).map(|(instance, _)| instance.clone());
         let seen = seen.map(|(instance, _)| instance.clone());
@@ -73,13 +74,13 @@ impl Entry {
     /// An instance that nobody waits for is not remembered for longer than a write may rest on the look.
     pub(crate) fn forget_instance(&mut self, now: Timestamp) {
         let old = |at: &Timestamp| now.duration_since(*at) > FRESH;
-        if self.awaited_by.is_empty() && self.instance.as_ref().is_some_and(|(_, at)| old(at)) {
+        if self.awaited_by.is_empty() && self.instance.as_deref().is_some_and(|(_, at)| old(at)) {
             self.instance = None;
         }
     }
 
     pub(crate) fn is_impossible(&self) -> bool {
-        matches!(self.instance, Some((Instance::Impossible, _)))
+        matches!(self.instance.as_deref(), Some((Instance::Impossible, _)))
     }
 
     /// An instance that was stopped runs: only from now on does `associating` for long mean something.
@@ -99,10 +100,27 @@ impl Entry {
     }
 
     pub(crate) fn ids(&self) -> Vec<AssociationId> {
-        match self.view.as_ref().map(|v| &v.rows) {
-            Some(Rows::One(row) | Rows::Leaving(row)) => vec![row.id.clone()],
-            Some(Rows::Replacing { leaving, arriving }) => vec![leaving.id.clone(), arriving.id.clone()],
-            Some(Rows::Bare | Rows::Unclear) | None => Vec::new(),
+        self.rows().map(|row| row.id.clone()).collect()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Association> {
+        let (one, other) = match self.view.as_ref().map(|v| &v.rows) {
+            Some(Rows::One(row) | Rows::Leaving(row)) => (Some(row), None),
+            Some(Rows::Replacing { leaving, arriving }) => (Some(&**leaving), Some(arriving)),
+            Some(Rows::Bare | Rows::Unclear) | None => (None, None),
+        };
+        one.into_iter().chain(other)
+    }
+
+    /// Has a row that is known already share its names with what is kept of it.
+    pub(crate) fn share_with(&self, row: &mut Association) {
+        let Some(known) = self.rows().find(|known| known.id == row.id) else { return };
+        row.id.clone_from(&known.id);
+        if row.profile == known.profile {
+            row.profile.clone_from(&known.profile);
+        }
+        if row.profile_id == known.profile_id {
+            row.profile_id.clone_from(&known.profile_id);
         }
     }
 
@@ -169,12 +187,7 @@ impl Entry {
     /// A row that was seen in this state before keeps the time when that began.
     fn keeping_since(&self, mut rows: Rows) -> Rows {
         let keep = |row: &mut Association| {
-            let before = match self.view.as_ref().map(|v| &v.rows) {
-                Some(Rows::One(old) | Rows::Leaving(old)) => vec![old],
-                Some(Rows::Replacing { leaving, arriving }) => vec![leaving, arriving],
-                Some(Rows::Bare | Rows::Unclear) | None => Vec::new(),
-            };
-            if let Some(same) = before.into_iter().find(|old| old.id == row.id && old.state == row.state) {
+            if let Some(same) = self.rows().find(|old| old.id == row.id && old.state == row.state) {
                 row.since = same.since;
             }
         };
@@ -409,7 +422,7 @@ mod tests {
             managed: false,
             tags: Tags::default(),
         };
-        entry.instance = Some((running.clone(), at(0)));
+        entry.instance = Some(Box::new((running.clone(), at(0))));
         assert_eq!(entry.observed(at(5), at(0)).instance, Some(running.clone()));
         assert_eq!(entry.observed(at(6), at(0)).instance, None);
         let later = entry.observed(at(5), at(1));

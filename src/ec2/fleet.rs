@@ -12,14 +12,18 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
-use super::client::{Ec2, FILTER_VALUES, Read, ReadToken, Reply, Row};
+use super::client::{Ec2, FILTER_VALUES, Read, ReadToken, Reply};
 use super::entry::{Entry, FRESH};
 pub use super::entry::{SETTLE, SETTLE_UNKNOWN};
 use super::error::{Error, Meaning};
+use super::found::Found;
 use super::gather::Gather;
-use super::listing::{self, Pages};
-use crate::decide::{Association, Grade, Instance, Observed, Rows, View};
+use super::listing::{self, Pages, Part};
+use crate::decide::{Grade, Instance, Observed, Rows, View};
 use crate::ids::InstanceId;
+
+/// So many instances are brought up to date in one go.
+const MERGED_AT_ONCE: usize = 1000;
 
 /// The shared view of one account and Region.
 #[derive(Debug)]
@@ -141,7 +145,7 @@ impl Fleet {
     /// Until when a write may rest on the last look at the instance.
     pub fn fresh_until(&self, id: &InstanceId) -> Option<Timestamp> {
         let entries = self.entries();
-        let (_, at) = entries.get(id)?.instance.as_ref()?;
+        let (_, at) = entries.get(id)?.instance.as_deref()?;
         Some(at.saturating_add(FRESH).unwrap_or(*at))
     }
 
@@ -165,6 +169,8 @@ impl Fleet {
         if let Some(entry) = self.entries().get_mut(id) {
             entry.awaited_by.retain(|other| &**other != who);
             if waits {
+                // Nearly always one: room for more is made when more come.
+                entry.awaited_by.reserve_exact(1);
                 entry.awaited_by.push(who.into());
             }
         }
@@ -246,9 +252,14 @@ impl Fleet {
             return Ok((Pass { calls: 0, changed: 0 }, began));
         }
         let mut pages = self.pages.lock().await;
-        let listed = listing::list(&self.ec2, &ids, |id| self.entries().contains_key(id), &mut pages).await?;
+        let mut found = Found::for_instances(ids.len());
+        let take_in = |part| match part {
+            Part::Rows(rows) => found.take_in(rows, &self.entries()),
+            Part::Anew => found = Found::for_instances(ids.len()),
+        };
+        let listed = listing::list(&self.ec2, &ids, take_in, &mut pages).await?;
         drop(pages);
-        let mut changed = self.merge(&ids, listed, began);
+        let mut changed = self.merge(&ids, found, listed, began);
         let awaited: Vec<InstanceId> = self
             .entries()
             .iter()
@@ -270,24 +281,27 @@ impl Fleet {
     fn merge(
         &self,
         ids: &[InstanceId],
+        mut found: Found,
         listed: listing::Listed,
         began: Timestamp,
     ) -> (usize, Vec<InstanceId>) {
-        let mut rows = by_instance(listed.rows);
-        let mut entries = self.entries();
-        impossible(&mut entries, &listed.malformed);
+        impossible(&mut self.entries(), &listed.malformed);
         let mut changed = Vec::new();
-        for id in ids {
-            let Some(entry) = entries.get_mut(id) else { continue };
-            let before = entry.view.as_ref().map(|v| (v.rows.clone(), v.grade));
-            let rows = rows.remove(id).unwrap_or_default();
-            if listed.by_id {
-                entry.looked_up(rows, began)
-            } else {
-                entry.listed(rows, began)
-            }
-            if before != entry.view.as_ref().map(|v| (v.rows.clone(), v.grade)) {
-                changed.push(id.clone());
+        // Not all in one go: others want to know something in between.
+        for ids in ids.chunks(MERGED_AT_ONCE) {
+            let mut entries = self.entries();
+            for id in ids {
+                let Some(entry) = entries.get_mut(id) else { continue };
+                let before = entry.view.as_ref().map(|v| (v.rows.clone(), v.grade));
+                let rows = found.take(id);
+                if listed.by_id {
+                    entry.looked_up(rows, began)
+                } else {
+                    entry.listed(rows, began)
+                }
+                if before != entry.view.as_ref().map(|v| (v.rows.clone(), v.grade)) {
+                    changed.push(id.clone());
+                }
             }
         }
         // While nobody can see one without the other.
@@ -326,12 +340,13 @@ async fn look_at_rows(
 ) -> Result<(), Error> {
     let began = Timestamp::now();
     let (rows, malformed) = listing::associations(ec2, token, ids).await?;
-    let mut rows = by_instance(rows);
     let mut entries = lock(entries);
+    let mut found = Found::default();
+    found.take_in(rows, &entries);
     for id in ids {
         // Who is no longer in view is not taken in again by a look that was under way.
         if let Some(entry) = entries.get_mut(id) {
-            entry.looked_up(rows.remove(id).unwrap_or_default(), began);
+            entry.looked_up(found.take(id), began);
         }
     }
     impossible(&mut entries, &malformed);
@@ -352,15 +367,16 @@ async fn look_at_instances(
     for id in ids {
         let seen = found.remove(id).unwrap_or(Instance::Absent);
         let Some(entry) = entries.get_mut(id).filter(|entry| !entry.is_impossible()) else { continue };
-        // A look that began earlier and ended later has nothing to say.
-        if entry.instance.as_ref().is_some_and(|(_, at)| *at > began) {
-            continue;
+        match entry.instance.as_deref_mut() {
+            // A look that began earlier and ended later has nothing to say.
+            Some((_, at)) if *at > began => {}
+            Some((before, at)) if *before == seen => *at = began,
+            Some(_) | None => {
+                changed.push(id.clone());
+                entry.starts_anew(&seen, began);
+                entry.instance = Some(Box::new((seen, began)));
+            }
         }
-        if entry.instance.as_ref().is_none_or(|(before, _)| *before != seen) {
-            changed.push(id.clone());
-            entry.starts_anew(&seen, began);
-        }
-        entry.instance = Some((seen, began));
     }
     impossible(&mut entries, &malformed);
     Ok(changed)
@@ -372,31 +388,9 @@ fn impossible(entries: &mut HashMap<InstanceId, Box<Entry>>, malformed: &[Instan
         tracing::warn!(instance = %id, "EC2 calls this instance id malformed");
         let Some(entry) = entries.get_mut(id) else { continue };
         let now = Timestamp::now();
-        entry.instance = Some((Instance::Impossible, Timestamp::MAX));
+        entry.instance = Some(Box::new((Instance::Impossible, Timestamp::MAX)));
         entry.view = Some(View { rows: Rows::Bare, grade: Grade::Settled, began: now, ended: now });
     }
-}
-
-fn by_instance(rows: Vec<Row>) -> HashMap<InstanceId, Vec<Option<Association>>> {
-    let mut map: HashMap<InstanceId, Vec<Option<Association>>> = HashMap::new();
-    // A fleet carries few profiles: their names are kept once.
-    let (mut arns, mut ids) = (HashSet::new(), HashSet::new());
-    for (id, mut row) in rows {
-        if let Some(row) = &mut row {
-            row.profile = one(&mut arns, &row.profile);
-            row.profile_id = row.profile_id.take().map(|id| one(&mut ids, &id));
-        }
-        map.entry(id).or_default().push(row);
-    }
-    map
-}
-
-/// The same value, sharing the memory of the one that was seen before.
-fn one<T: Clone + Eq + std::hash::Hash>(seen: &mut HashSet<T>, value: &T) -> T {
-    seen.get(value).cloned().unwrap_or_else(|| {
-        seen.insert(value.clone());
-        value.clone()
-    })
 }
 
 /// How the passes of a view go.

@@ -96,3 +96,91 @@ async fn gather(inbox: &mut mpsc::UnboundedReceiver<Ask>, batch: &mut Vec<Ask>, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures::future::{join_all, pending};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    fn id(n: usize) -> InstanceId {
+        InstanceId::parse(&format!("i-{n:08x}")).unwrap()
+    }
+
+    /// The sizes of the calls made so far.
+    type Calls = Arc<Mutex<Vec<usize>>>;
+
+    /// Gathers for calls of which the first never ends if it is to hang.
+    fn gathering<W>(token: impl Fn() -> W + Send + Sync + 'static, hangs: bool) -> (Gather, Calls)
+    where
+        W: Future<Output = ReadToken> + Send + 'static,
+    {
+        let (calls, hangs) = (Calls::default(), AtomicBool::new(hangs));
+        let made = Arc::clone(&calls);
+        let gather = Gather::new(token, move |ids, _| {
+            made.lock().unwrap().push(ids.len());
+            let hangs = hangs.swap(false, Ordering::Relaxed);
+            Box::pin(async move { if hangs { pending().await } else { Ok(()) } })
+        });
+        (gather, calls)
+    }
+
+    async fn free() -> ReadToken {
+        ReadToken::free()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_come_together_share_calls_of_two_hundred() {
+        let (gather, calls) = gathering(free, false);
+        let ids: Vec<InstanceId> = (0..450).map(id).collect();
+        assert!(join_all(ids.iter().map(|id| gather.look(id))).await.iter().all(Result::is_ok));
+        assert_eq!(*calls.lock().unwrap(), [200, 200, 50]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_delays_only_those_that_are_in_it() {
+        let (gather, calls) = gathering(free, true);
+        let hung = tokio::spawn({
+            let gather = gather.clone();
+            async move { gather.look(&id(0)).await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for n in 1..4 {
+            gather.look(&id(n)).await.unwrap();
+        }
+        assert!(!hung.is_finished());
+        assert_eq!(*calls.lock().unwrap(), [1, 1, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_there_is_no_token_all_who_come_are_taken_along() {
+        let right = Arc::new(Notify::new());
+        let waits = Arc::clone(&right);
+        let token = move || {
+            let waits = Arc::clone(&waits);
+            async move {
+                waits.notified().await;
+                ReadToken::free()
+            }
+        };
+        let (gather, calls) = gathering(token, false);
+        let late = (0..20).map(|n| {
+            let gather = &gather;
+            async move {
+                tokio::time::sleep(Duration::from_secs(n)).await;
+                gather.look(&id(usize::try_from(n).unwrap())).await
+            }
+        });
+        let granted = async {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            right.notify_one();
+        };
+        let (looks, ()) = tokio::join!(join_all(late), granted);
+        assert!(looks.iter().all(Result::is_ok));
+        assert_eq!(*calls.lock().unwrap(), [20]);
+    }
+}

@@ -10,8 +10,6 @@ use crate::ids::InstanceId;
 /// What a listing saw.
 #[derive(Debug)]
 pub struct Listed {
-    /// The rows of the instances asked for.
-    pub rows: Vec<Row>,
     /// Calls made.
     pub calls: usize,
     /// Whether each instance was asked for by its id, so that a missing row means that there is none.
@@ -20,46 +18,57 @@ pub struct Listed {
     pub malformed: Vec<InstanceId>,
 }
 
+/// What a listing finds on its way.
+#[derive(Debug)]
+pub enum Part {
+    /// These rows.
+    Rows(Vec<Row>),
+    /// What was found so far counts no more.
+    Anew,
+}
+
 /// How many pages the Region takes: as many as the last listing had, or at least as many as it was given up after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pages(Option<usize>);
 
 /// Lists the associations of these instances with as few calls as may be: pages of 1000 over the whole Region,
 /// unless that takes more calls than filters of 200 ids. The size of the Region shows only on the way, so the
-/// pages are given up where they become the dearer way, and `pages` remembers it for the next time.
+/// pages are given up where they become the dearer way, and `pages` remembers it for the next time. `found` gets the rows
+/// of each call, those of other instances too; it begins anew where the way is changed.
 pub async fn list(
     ec2: &Ec2,
     ids: &[InstanceId],
-    wanted: impl Fn(&InstanceId) -> bool,
+    mut found: impl FnMut(Part),
     pages: &mut Pages,
 ) -> Result<Listed, Error> {
     let batches = ids.len().div_ceil(FILTER_VALUES);
     let mut calls = 0;
     if batches > 1 && pages.0.is_none_or(|pages| pages <= batches) {
-        let (mut rows, mut next) = (Vec::new(), None);
+        let mut next = None;
         loop {
             let token = ec2.read_token(Read::Associations).await;
             let (page, following) = ec2.associations_page(token, next).await?;
             calls += 1;
-            rows.extend(page.into_iter().filter(|(id, _)| wanted(id)));
+            found(Part::Rows(page));
             next = following;
             *pages = Pages(Some(calls + usize::from(next.is_some())));
             match next {
-                None => return Ok(Listed { rows, calls, by_id: false, malformed: Vec::new() }),
+                None => return Ok(Listed { calls, by_id: false, malformed: Vec::new() }),
                 Some(_) if calls >= batches => break,
                 Some(_) => {}
             }
         }
     }
-    let (mut rows, mut malformed) = (Vec::new(), Vec::new());
+    found(Part::Anew);
+    let mut malformed = Vec::new();
     for batch in ids.chunks(FILTER_VALUES) {
         calls += 1;
         let token = ec2.read_token(Read::Associations).await;
-        let (found, bad) = associations(ec2, token, batch).await?;
-        rows.extend(found);
+        let (rows, bad) = associations(ec2, token, batch).await?;
+        found(Part::Rows(rows));
         malformed.extend(bad);
     }
-    Ok(Listed { rows, calls, by_id: true, malformed })
+    Ok(Listed { calls, by_id: true, malformed })
 }
 
 /// The associations of a batch, and the ids that EC2 calls malformed. One such id fails the call for all, so

@@ -13,10 +13,13 @@ pub mod cloud;
 pub(crate) mod entry;
 pub mod error;
 pub mod fleet;
+mod found;
 mod gate;
 mod gather;
 mod listing;
 pub mod survey;
+#[cfg(test)]
+mod tests;
 pub mod turns;
 
 pub use again::again;

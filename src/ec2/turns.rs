@@ -147,6 +147,11 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         (told, Duration::from_secs(1))
     }
 
+    /// Whether this one waits, and its turn has not come.
+    pub fn is_waiting(&self, key: &K) -> bool {
+        self.waiting.contains_key(key)
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

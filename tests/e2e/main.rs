@@ -49,3 +49,4 @@ mod traces;
 mod two_bindings_for_one_instance;
 mod what_kubectl_shows;
 mod what_the_api_server_refuses;
+mod within_ec2s_limits;

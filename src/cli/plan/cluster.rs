@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::Given;
 use crate::api::InstanceRoleGrant;
 use crate::cli::run::cluster;
-use crate::controller::forecast::{Kept, Key, Sources};
+use crate::controller::forecast::{Key, Sources, Watched};
 
 /// Objects in one page.
 const PAGE: u32 = 500;
@@ -30,10 +30,10 @@ pub(super) async fn given(
     config.read_timeout = Some(std::time::Duration::from_secs(30));
     let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
     let client = Client::try_from(config).context("the cluster's configuration cannot be used")?;
-    let everywhere = Api::<Kept>::all(client.clone());
+    let everywhere = Api::<Watched>::all(client.clone());
     let here = match all_namespaces {
         true => everywhere.clone(),
-        false => Api::<Kept>::namespaced(client.clone(), &namespace),
+        false => Api::<Watched>::namespaced(client.clone(), &namespace),
     };
     let mut notes = Vec::new();
     let selected = match selector {
@@ -71,7 +71,11 @@ pub(super) async fn given(
         notes.push("note: there is no such InstanceRoleBinding, so there is nothing to plan".to_owned());
     }
     Ok(Given {
-        sources: Sources { bindings: bindings.iter().map(Kept::whole).collect(), grants, namespaces },
+        sources: Sources {
+            bindings: bindings.iter().map(|binding| binding.kept.whole()).collect(),
+            grants,
+            namespaces,
+        },
         asked: asked.into_iter().map(|key| (key, "cluster".to_owned())).collect(),
         problems: Vec::new(),
         notes,

@@ -368,7 +368,9 @@ impl Known {
                 began,
                 ended: began,
             }),
-            instance: self.instance.map(|power| (instance(power), ago(if self.fresh { 1 } else { 60 }))),
+            instance: self
+                .instance
+                .map(|power| Box::new((instance(power), ago(if self.fresh { 1 } else { 60 })))),
             write: self.wrote.as_ref().map(|wrote| {
                 Box::new(LastWrite {
                     known: wrote.known.as_ref().map(|ids| ids.iter().map(|id| association_id(*id)).collect()),

@@ -176,16 +176,17 @@ impl Controller {
         Ok(sum(&self.metrics()?, name, labels))
     }
 
-    /// Resident memory in KiB, as Linux tells it.
+    /// Memory in KiB, as Linux tells it: `VmRSS` is all that is resident, `RssAnon` what of it is no page of a file.
     ///
     /// # Errors
     /// It has ended, or this is not Linux.
-    pub fn rss_kib(&self) -> Result<u64> {
+    pub fn memory_kib(&self, what: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.process.pid());
         let status = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {path}: memory is measured on Linux only"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        line.trim().trim_end_matches(" kB").parse().with_context(|| format!("VmRSS:{line}"))
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+        let line = line.with_context(|| format!("no {what} in {path}"))?;
+        line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{what}:{line}"))
     }
 
     /// Its log so far, one JSON object for each line.

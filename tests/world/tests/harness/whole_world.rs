@@ -12,7 +12,7 @@ fn the_controller_gets_ready_as_its_service_account_and_stops_when_asked() -> Re
     let controller = world.controller()?;
     assert_eq!(controller.probe("/healthz")?.0, 200);
     assert!(controller.metrics()?.contains("instancerole_build_info"));
-    assert!(controller.rss_kib()? > 1000);
+    assert!(controller.memory_kib("VmRSS")? > 1000);
     assert!(!controller.log()?.is_empty());
 
     assert_eq!(world.take_controller()?.terminate()?, 0);

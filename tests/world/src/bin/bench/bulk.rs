@@ -1,5 +1,6 @@
 //! 600 attach, 300 replace and 600 detach at once, within EC2's own limits.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -100,11 +101,22 @@ pub(crate) fn measure(world: &World, table: &mut Table) -> Result<()> {
         "calls",
         Goal::AtMost(1.1),
     );
-    for action in ["DescribeIamInstanceProfileAssociations", "DescribeInstances"] {
-        let count = calls.iter().filter(|call| call.action == action && !is_of_a_pass(call)).count();
-        println!("  of these {action}: {count}");
+    let mut looks: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for call in calls.iter().filter(|call| !call.is_write() && !is_of_a_pass(call)) {
+        looks.entry(&call.action).or_default().push(instances_named(call));
+    }
+    for (action, sizes) in looks {
+        let named: usize = sizes.iter().sum();
+        let mean = named as f64 / sizes.len() as f64;
+        println!("  {action}: {} calls of {mean:.1} instances", sizes.len());
+        table.add(format!("  of these {action}"), sizes.len() as f64, "calls", Goal::None);
     }
     Ok(())
+}
+
+/// How many instances a look is about.
+fn instances_named(call: &Call) -> usize {
+    call.params.values().filter(|value| value.as_str().is_some_and(|text| text.starts_with("i-"))).count()
 }
 
 /// A page of the listing names no instance.

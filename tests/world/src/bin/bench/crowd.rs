@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
-use world::{Controller, Scenario, World, eventually};
+use world::{Call, Controller, Scenario, World, eventually};
 
 /// Clients of the API server that work side by side.
 const HANDS: usize = 4;
@@ -54,6 +54,18 @@ pub(crate) fn until_ready(world: &World, wanted: usize, within: Duration) -> Res
     .map_err(|error| anyhow!("{error:#}: {} are", ready(controller)))?;
     println!("  {wanted} Ready after {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// When EC2 received the first write to an instance that succeeded among the calls after `since`, by its clock. Only the
+/// newer calls are asked for, many times a second: the whole journal of a long run would keep a core busy.
+pub(crate) fn first_write(world: &World, since: u64, instance: &str, within: Duration) -> Result<f64> {
+    let sandbox = world.sandbox();
+    let is_it =
+        |call: &Call| call.is_write() && call.result == "ok" && call.instance.as_deref() == Some(instance);
+    let write = eventually(&format!("{instance} is changed"), within, || {
+        sandbox.calls_since(since).ok()?.into_iter().find(is_it)
+    })?;
+    Ok(write.started_ms as f64)
 }
 
 /// The time now as the sandbox counts it: milliseconds since 1970; it runs on this machine.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use world::{World, eventually};
+use world::World;
 
 use super::RESYNC;
-use super::crowd::now_ms;
+use super::crowd::{first_write, now_ms};
 use super::table::{Goal, Table, quantile};
 
 /// Instances that drift one after the other.
@@ -22,7 +22,7 @@ pub(crate) fn lone(world: &World, table: &mut Table, instances: &[String]) -> Re
     println!("{LONE_DRIFTS} instances drift, one after the other");
     let sandbox = world.sandbox();
     let other = sandbox.profile("bench-other")?;
-    let mut drifted = Vec::new();
+    let (mut drifted, since) = (Vec::new(), sandbox.last_call()?);
     for instance in instances.iter().take(LONE_DRIFTS) {
         drifted.push((instance, now_ms()?));
         sandbox.drift(instance, Some(&other))?;
@@ -30,10 +30,7 @@ pub(crate) fn lone(world: &World, table: &mut Table, instances: &[String]) -> Re
     }
     let mut seconds = Vec::new();
     for (instance, at) in drifted {
-        let write = eventually(&format!("{instance} is mended"), RESYNC * 10, || {
-            sandbox.writes_to(instance).ok()?.into_iter().find(|call| call.result == "ok")
-        })?;
-        seconds.push((write.started_ms as f64 - at) / 1000.0);
+        seconds.push((first_write(world, since, instance, RESYNC * 10)? - at) / 1000.0);
     }
     let goal = Goal::AtMost(RESYNC.as_secs_f64() + 5.0);
     table.add(
@@ -71,14 +68,11 @@ pub(crate) fn edits_among_many(world: &World, table: &mut Table, instances: &[St
     std::thread::sleep(RESYNC * 3 + Duration::from_secs(10));
     let mut seconds = Vec::new();
     for (i, instance) in edited.iter().enumerate() {
-        let at = now_ms()?;
+        let (at, since) = (now_ms()?, sandbox.last_call()?);
         let path = corner.path(&format!("edit-{i}"));
         let profile = json!({"name": "bench-edit"});
         world.control_plane().api().merge(&path, &json!({"spec": {"instanceProfile": profile}}))?;
-        let write = eventually(&format!("{instance} is changed"), Duration::from_secs(60), || {
-            sandbox.writes_to(instance).ok()?.into_iter().find(|call| call.result == "ok")
-        })?;
-        seconds.push((write.started_ms as f64 - at) / 1000.0);
+        seconds.push((first_write(world, since, instance, Duration::from_secs(60))? - at) / 1000.0);
         std::thread::sleep(Duration::from_millis(700));
     }
     // Repairs take a quarter of the tokens at least, so the next free one comes within two fifths of a second.

@@ -3,6 +3,7 @@
 //!
 //! Each figure stands beside its goal; nothing here fails for being slow, since machines are shared and noisy. Words
 //! choose parts: `lone`, `rest`, `drift`, `start`, `bulk`, `peers` (all of them by default), `large` (100 000 bindings).
+//! `docs` measures nothing and puts the last results into `docs/benchmarks.md`.
 
 mod bulk;
 mod crowd;
@@ -26,6 +27,9 @@ const PARTS: [&str; 7] = ["lone", "rest", "drift", "start", "bulk", "peers", "la
 fn main() -> Result<()> {
     let started = Instant::now();
     let chosen: Vec<String> = std::env::args().skip(1).collect();
+    if chosen == ["docs"] {
+        return table::into_docs();
+    }
     for word in &chosen {
         ensure!(PARTS.contains(&word.as_str()), "{word} is no part of the bench: {}", PARTS.join(", "));
     }
@@ -34,38 +38,38 @@ fn main() -> Result<()> {
     if wants("lone") || wants("peers") {
         let world = begin()?;
         if wants("lone") {
-            lone::measure(&world, &mut table, "alone")?;
+            lone::measure(&world, table.part("lone"), "alone")?;
         }
         if wants("peers") {
-            peers::measure(&world, &mut table)?;
+            peers::measure(&world, table.part("peers"))?;
         }
     }
     if wants("bulk") {
-        bulk::measure(&begin_with(Duration::from_secs(60))?, &mut table)?;
+        bulk::measure(&begin_with(Duration::from_secs(60))?, table.part("bulk"))?;
     }
     if wants("rest") || wants("drift") || wants("start") {
         let mut world = begin()?;
         let mut instances = rest::bind(&world, 1_000, 0, "few")?;
-        rest::measure(&world, &mut table, 1_000, None)?;
+        rest::measure(&world, table.part("rest"), 1_000, None)?;
         instances.extend(rest::bind(&world, 9_000, 1_000, "many")?);
-        rest::measure(&world, &mut table, 10_000, Some(64.0))?;
+        rest::measure(&world, table.part("rest"), 10_000, Some(64.0))?;
         if wants("lone") {
-            lone::measure(&world, &mut table, "among 10 000")?;
+            lone::measure(&world, table.part("lone"), "among 10 000")?;
         }
         if wants("drift") {
-            drift::lone(&world, &mut table, &instances)?;
+            drift::lone(&world, table.part("drift"), &instances)?;
         }
         if wants("start") {
-            start::measure(&mut world, &mut table, &instances)?;
+            start::measure(&mut world, table.part("start"), &instances)?;
         }
         if wants("drift") {
-            drift::edits_among_many(&world, &mut table, &instances)?;
+            drift::edits_among_many(&world, table.part("drift"), &instances)?;
         }
     }
     if wants("large") {
         let world = begin()?;
         rest::bind(&world, 100_000, 0, "crowd")?;
-        rest::measure(&world, &mut table, 100_000, Some(300.0))?;
+        rest::measure(&world, table.part("large"), 100_000, Some(300.0))?;
     }
     table.print(started.elapsed())
 }

@@ -59,12 +59,14 @@ pub(crate) fn measure(world: &World, table: &mut Table, total: usize, most_mib: 
     let core = (cpu_seconds(controller.process().pid())? - cpu) / passes / 60.0;
     let goal = if total > 20_000 { Goal::None } else { Goal::AtMost(0.01) };
     table.add(format!("processor at rest, {total} bindings, one pass a minute"), core, "cores", goal);
-    let rss = controller.rss_kib()? as f64 / 1024.0;
+    let [rss, heap] = ["VmRSS", "RssAnon"].map(|what| controller.memory_kib(what));
+    let (rss, heap) = (rss? as f64 / 1024.0, heap? as f64 / 1024.0);
     table.add(
         format!("resident memory, {total} bindings"),
         rss,
         "MiB",
         most_mib.map_or(Goal::None, Goal::AtMost),
     );
+    table.add(format!("  of it heap, {total} bindings"), heap, "MiB", Goal::None);
     Ok(())
 }
