@@ -27,6 +27,7 @@ use super::kubernetes;
 use super::readable::Readable;
 use super::reconcile;
 use super::slots::Slots;
+use super::watching::watching;
 use crate::api::InstanceRoleGrant;
 use crate::decide::{Grant, Place};
 use crate::ec2::Cloud;
@@ -215,7 +216,7 @@ fn watched(
     }
     let api = namespace
         .map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
-    watcher(api, config).default_backoff()
+    watching(api, config)
 }
 
 /// Keeps the index and the fleet views along with the store.
@@ -249,9 +250,9 @@ fn follow(ctx: &Arc<Context>, scope: &Scope, awaited: &Check, event: &watcher::R
                 has_listed(ctx, awaited);
             }
         }
-        // A watch that breaks off is taken up again by itself: what was once listed is known all the same.
+        // A watch that breaks off is begun anew by itself: until then what was once listed is known all the same.
         Err(error) if ctx.bindings.is_listed() => {
-            tracing::debug!(%error, "a watch broke off; taking it up again")
+            tracing::debug!(%error, "a watch broke off; beginning it anew")
         }
         Err(error) => cannot_watch("bindings", error, awaited),
     }
@@ -274,11 +275,8 @@ fn cannot_watch(what: &str, error: &watcher::Error, awaited: &Check) {
 
 /// Follows the grants, for ever.
 async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_account: AccountId) {
-    let watched = watcher(
-        Api::<Readable<InstanceRoleGrant>>::all(client),
-        watcher::Config::default().streaming_lists(),
-    );
-    let mut events = std::pin::pin!(watched.default_backoff());
+    let config = watcher::Config::default().streaming_lists();
+    let mut events = std::pin::pin!(watching(Api::<Readable<InstanceRoleGrant>>::all(client), config));
     // Who stands by tells nothing, so whoever comes to lead tells it.
     let mut complaints: HashMap<String, (InstanceRoleGrant, String)> = HashMap::new();
     let mut term = None;
@@ -314,7 +312,7 @@ async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_ac
                 }
             }
             Err(error) if ctx.grants.are_known() => {
-                tracing::debug!(%error, "a watch broke off; taking it up again")
+                tracing::debug!(%error, "a watch broke off; beginning it anew")
             }
             Err(error) => cannot_watch("grants", &error, &awaited),
         }
@@ -323,8 +321,8 @@ async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_ac
 
 /// Follows names and labels of the namespaces, for ever.
 async fn follow_namespaces(client: Client, ctx: Arc<Context>, awaited: Check) {
-    let watched = watcher(Api::<Readable<NamespaceMeta>>::all(client), watcher::Config::default());
-    let mut events = std::pin::pin!(watched.default_backoff());
+    let watched = watching(Api::<Readable<NamespaceMeta>>::all(client), watcher::Config::default());
+    let mut events = std::pin::pin!(watched);
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
@@ -334,7 +332,7 @@ async fn follow_namespaces(client: Client, ctx: Arc<Context>, awaited: Check) {
                 }
             }
             Err(error) if ctx.grants.are_known() => {
-                tracing::debug!(%error, "a watch broke off; taking it up again")
+                tracing::debug!(%error, "a watch broke off; beginning it anew")
             }
             Err(error) => cannot_watch("namespaces", &error, &awaited),
         }

@@ -13,11 +13,14 @@ pub mod cloud;
 pub(crate) mod entry;
 pub mod error;
 pub mod fleet;
+#[cfg(test)]
+mod garbage;
 mod gate;
 mod gather;
 mod listing;
 pub mod survey;
 pub mod turns;
+mod whole;
 
 pub use again::again;
 pub use catalogue::Catalogue;
