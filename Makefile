@@ -132,6 +132,11 @@ model: need-rust ## The model check alone, small; DEPTH=2 and more for bigger on
 	@printf '\n== model check (docs/model.md)\n'
 	@cargo test --workspace --lib -- --nocapture --test-threads 1 controller::model
 
+# Runs of one minute each, until the time is up; the first seed is that of the clock, unless SEED names it.
+.PHONY: storm
+storm: build control-plane ## Everything that may happen, at random: HOURS=1 for many, SEED=N for the one from N again (docs/storms.md)
+	@HOURS=$(HOURS) SEED=$(SEED) BLOWS=$(BLOWS) $(TARGET)/debug/storm
+
 .PHONY: e2e
 e2e: build control-plane tools venv ## Only the tests against a real API server; T=WORD chooses by name
 	@rm -rf $(TARGET)/seen

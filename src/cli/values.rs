@@ -151,4 +151,33 @@ mod tests {
             assert!(budget(bad).is_err(), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_a_flag_panic_and_what_is_taken_is_sound(
+            text in ".{0,40}",
+            number in "[-+]?[0-9]{0,25}(\\.[0-9]{0,5})?(e[0-9]{1,3})?|NaN|inf",
+            unit in "(ms|s|m|h|d|w|y|us|ns|weeks|x)?",
+        ) {
+            let of = "ReplaceIamInstanceProfileAssociation";
+            for text in [text.clone(), number.clone(), format!("{number}{unit}"), format!("{number}{unit} {number}{unit}"),
+                format!("{of}={number},{number}"), format!("{text}={number}"), format!("{number},{text}"), format!("i-{text}")] {
+                if let Ok(time) = duration(&text) {
+                    proptest::prop_assert!(!time.is_zero());
+                }
+                if let Ok(share) = share(&text) {
+                    proptest::prop_assert!(share > 0.0 && share <= 1.0);
+                }
+                if let Ok((_, limit)) = budget(&text) {
+                    proptest::prop_assert!(limit.burst >= 1.0 && limit.burst.is_finite() && limit.per_second > 0.0 && limit.per_second.is_finite());
+                }
+                if let Ok((key, value)) = tag(&text) {
+                    proptest::prop_assert_eq!(format!("{key}={value}"), text.clone());
+                }
+                if let Ok(id) = instance(&text) {
+                    proptest::prop_assert_eq!(id.as_str(), text.as_str());
+                }
+            }
+        }
+    }
 }

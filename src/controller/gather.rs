@@ -16,9 +16,9 @@ use crate::api::condition::{self, ConditionType, Truth};
 use crate::api::{FINALIZER, FORCE_RELEASE, InstanceRoleBinding, REQUESTED_AT};
 use crate::decide::conflict::{self, Contender};
 use crate::decide::{
-    Authority, Carried, Case, Cause, Decision, Declared, Desired, History, Instance, Leaving, Observed,
-    PastChange, Place, ProfileRef, Reason, Resolution, Restraint, Rights, Standing, Step, Successor, Trouble,
-    decide,
+    Authority, Carried, Case, Cause, Decision, Declared, Desired, Grade, History, Instance, Leaving,
+    Observed, PastChange, Place, ProfileRef, Reason, Resolution, Restraint, Rights, Standing, Step,
+    Successor, Trouble, decide,
 };
 use crate::ec2::Connection;
 use crate::ec2::fleet::{SETTLE, SETTLE_UNKNOWN};
@@ -375,11 +375,22 @@ pub fn successor(
     };
     Some(match facts.decide(&at.place, now).step {
         Step::Converged => Successor::Done,
+        // On a stopped instance that may take until it starts.
+        Step::Wait if is_arriving(&facts) => Successor::Done,
         // Its profile it looks up itself.
         Step::Look(evidence) if !evidence.profile => Successor::Unseen(evidence),
         Step::Write(_) | Step::Look(_) | Step::Wait | Step::Release(_) => Successor::Pending,
         Step::Refuse | Step::Hold => Successor::Refused,
     })
+}
+
+/// Whether what is wanted is there, be it still on its way.
+fn is_arriving(facts: &Facts) -> bool {
+    let view = facts.observed.view.as_ref().filter(|view| view.grade != Grade::Unsettled);
+    match (view.and_then(|view| view.rows.live()), &facts.resolution) {
+        (Some(row), Resolution::Found(target)) => target.profile.is_carried_by(row),
+        _ => false,
+    }
 }
 
 /// Whether the newest change of a binding brought a profile to its instance.

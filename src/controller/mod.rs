@@ -17,6 +17,8 @@ mod gather;
 mod grants;
 mod ground;
 mod guard;
+#[cfg(test)]
+mod hostile;
 mod kept;
 mod kubernetes;
 mod leadership;
@@ -34,6 +36,7 @@ mod slots;
 mod tell;
 mod teller;
 mod trail;
+mod watching;
 
 pub use context::Settings;
 pub use run::run;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kube::api::Api;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -26,6 +26,7 @@ use super::passes::Action;
 use super::readable::Readable;
 use super::reconcile;
 use super::slots::Slots;
+use super::watching::watching;
 use crate::api::{InstanceRoleBinding, InstanceRoleGrant};
 use crate::decide::{Grant, Place};
 use crate::ec2::Cloud;
@@ -209,7 +210,7 @@ async fn follow_bindings(client: Client, ctx: Arc<Context>, awaited: Check, scop
         None => Api::<Watched>::all(client),
         Some(namespace) => Api::namespaced(client, namespace),
     };
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watching(api, config));
     while let Some(event) = events.next().await {
         follow(&ctx, &scope, &awaited, event);
     }
@@ -250,9 +251,9 @@ fn follow(
                 }
             }
         }
-        // A watch that breaks off is taken up again by itself: what was once listed is known all the same.
+        // A watch that breaks off is begun anew by itself: until then what was once listed is known all the same.
         Err(error) if ctx.bindings.is_listed() => {
-            tracing::debug!(%error, "a watch broke off; taking it up again")
+            tracing::debug!(%error, "a watch broke off; beginning it anew")
         }
         Err(error) => cannot_watch("bindings", &error, awaited),
     }
@@ -275,11 +276,8 @@ fn cannot_watch(what: &str, error: &watcher::Error, awaited: &Check) {
 
 /// Follows the grants, for ever.
 async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_account: AccountId) {
-    let watched = watcher(
-        Api::<Readable<InstanceRoleGrant>>::all(client),
-        watcher::Config::default().streaming_lists(),
-    );
-    let mut events = std::pin::pin!(watched.default_backoff());
+    let config = watcher::Config::default().streaming_lists();
+    let mut events = std::pin::pin!(watching(Api::<Readable<InstanceRoleGrant>>::all(client), config));
     // Who stands by tells nothing, so whoever comes to lead tells it.
     let mut complaints: HashMap<String, (InstanceRoleGrant, String)> = HashMap::new();
     let mut term = None;
@@ -315,7 +313,7 @@ async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_ac
                 }
             }
             Err(error) if ctx.grants.are_known() => {
-                tracing::debug!(%error, "a watch broke off; taking it up again")
+                tracing::debug!(%error, "a watch broke off; beginning it anew")
             }
             Err(error) => cannot_watch("grants", &error, &awaited),
         }
@@ -324,8 +322,8 @@ async fn follow_grants(client: Client, ctx: Arc<Context>, awaited: Check, own_ac
 
 /// Follows names and labels of the namespaces, for ever.
 async fn follow_namespaces(client: Client, ctx: Arc<Context>, awaited: Check) {
-    let watched = watcher(Api::<Readable<NamespaceMeta>>::all(client), watcher::Config::default());
-    let mut events = std::pin::pin!(watched.default_backoff());
+    let watched = watching(Api::<Readable<NamespaceMeta>>::all(client), watcher::Config::default());
+    let mut events = std::pin::pin!(watched);
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
@@ -335,7 +333,7 @@ async fn follow_namespaces(client: Client, ctx: Arc<Context>, awaited: Check) {
                 }
             }
             Err(error) if ctx.grants.are_known() => {
-                tracing::debug!(%error, "a watch broke off; taking it up again")
+                tracing::debug!(%error, "a watch broke off; beginning it anew")
             }
             Err(error) => cannot_watch("namespaces", &error, &awaited),
         }

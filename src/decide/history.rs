@@ -78,6 +78,12 @@ impl History {
         self.changes.first()
     }
 
+    /// The newest change; and, as long as it is not known whether that was carried out, the one before it.
+    pub fn last_asked(&self) -> impl Iterator<Item = &PastChange> {
+        let known = self.changes.iter().position(|change| change.confirmed);
+        self.changes.iter().take(known.map_or(usize::MAX, |known| known + 1))
+    }
+
     /// What the newest change took off, if it was the first half of a swap. A detach that was asked for is none:
     /// what a person had taken off is never put back.
     pub fn swapped_out(&self) -> Option<&ProfileRef> {

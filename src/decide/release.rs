@@ -164,8 +164,8 @@ fn detach(case: &Case<'_>, rows: &Rows, grade: Grade) -> Decision {
 /// out yet, the two differ.
 fn is_ours(case: &Case<'_>, row: &Association) -> bool {
     let wanted = case.history.desired.as_ref().and_then(Carried::profile);
-    let asked = case.history.newest().and_then(|c| c.to.profile());
-    [wanted, asked].into_iter().flatten().any(|p| p.is_carried_by(row))
+    let asked = case.history.last_asked().filter_map(|c| c.to.profile());
+    wanted.into_iter().chain(asked).any(|p| p.is_carried_by(row))
 }
 
 fn restore(case: &Case<'_>, rows: &Rows, grade: Grade, now: Timestamp) -> Decision {

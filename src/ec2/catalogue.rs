@@ -13,6 +13,7 @@ use super::again::again;
 use super::budget::{Bucket, Limit};
 use super::client::Caller;
 use super::error::{Error, Meaning};
+use super::whole::Whole;
 use crate::decide::{Declared, ProfileRef, Resolution, Target};
 use crate::ids::{AccountId, ProfileArn, ProfileId, RoleName};
 
@@ -104,8 +105,9 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// An empty catalogue of `account`.
-    pub fn new(sdk: aws_sdk_iam::Client, account: AccountId, caller: Caller) -> Self {
+    /// An empty catalogue of `account`, for IAM by this configuration of the SDK.
+    pub fn new(config: aws_sdk_iam::config::Builder, account: AccountId, caller: Caller) -> Self {
+        let sdk = aws_sdk_iam::Client::from_conf(config.interceptor(Whole).build());
         let singles = tokio::sync::Mutex::new(Bucket::new(SINGLES, Instant::now()));
         Self {
             sdk,

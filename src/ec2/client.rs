@@ -20,7 +20,8 @@ use tracing::field::Empty;
 use super::budget::{Bucket, Limit};
 use super::error::{Error, Meaning};
 use super::gate::Gate;
-use crate::decide::{Association, AssociationState, Instance, ProfileRef};
+use super::whole::Whole;
+use crate::decide::{Association, AssociationState, Instance, ProfileRef, Tags};
 use crate::ids::{AssociationId, InstanceId, ProfileArn, ProfileId, RoleArn};
 use crate::telemetry::{Metrics, labels};
 
@@ -105,8 +106,9 @@ impl ReadToken {
 }
 
 impl Ec2 {
-    /// Wraps an SDK client. Writes go through the gate.
-    pub fn new(sdk: aws_sdk_ec2::Client, caller: Caller, reads: Arc<Reads>, gate: Gate) -> Self {
+    /// EC2 by this configuration of the SDK. Writes go through the gate, replies count when they are whole.
+    pub fn new(config: aws_sdk_ec2::config::Builder, caller: Caller, reads: Arc<Reads>, gate: Gate) -> Self {
+        let sdk = aws_sdk_ec2::Client::from_conf(config.interceptor(Whole).build());
         Self { sdk, caller, reads, gate }
     }
 
@@ -149,7 +151,8 @@ impl Ec2 {
         Ok((rows, page.next_token().filter(|t| !t.is_empty()).map(str::to_owned)))
     }
 
-    /// The associations of these instances, at most [`FILTER_VALUES`]; all pages.
+    /// The associations of these instances, at most [`FILTER_VALUES`]; all pages. A row that does not say whose it is could be
+    /// anybody's, so that nobody is known to have none.
     pub async fn associations_of(&self, mut token: ReadToken, ids: &[InstanceId]) -> Result<Vec<Row>, Error> {
         let (mut rows, mut next) = (Vec::new(), None);
         loop {
@@ -158,7 +161,9 @@ impl Ec2 {
             let call = self.sdk.describe_iam_instance_profile_associations();
             let call = call.filters(by_id(ids)).max_results(PAGE).set_next_token(next);
             let page = self.read(Read::Associations, call.send()).await?;
-            rows.extend(page.iam_instance_profile_associations().iter().filter_map(|row| read_row(row, now)));
+            for row in page.iam_instance_profile_associations() {
+                rows.push(read_row(row, now).ok_or_else(|| garbled(Read::Associations))?);
+            }
             next = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
             if next.is_none() {
                 return Ok(rows);
@@ -168,7 +173,7 @@ impl Ec2 {
     }
 
     /// The states of these instances, at most [`FILTER_VALUES`]. By filter, never by `InstanceIds`: there one
-    /// unknown id fails the whole call. An instance that is not in the answer is not there.
+    /// unknown id fails the whole call. An instance that is not in the answer is not there, so the answer must be whole.
     pub async fn instances(
         &self,
         mut token: ReadToken,
@@ -181,14 +186,15 @@ impl Ec2 {
                 self.sdk.describe_instances().filters(by_id(ids)).max_results(PAGE).set_next_token(next);
             let page = self.read(Read::Instances, call.send()).await?;
             for instance in page.reservations().iter().flat_map(|r| r.instances()) {
-                let Some(id) = instance.instance_id().and_then(|id| InstanceId::parse(id).ok()) else {
-                    continue;
-                };
+                let id = instance.instance_id().and_then(|id| InstanceId::parse(id).ok());
+                let id = id.ok_or_else(|| garbled(Read::Instances))?;
                 let state = instance.state().and_then(|s| s.name()).map_or("", |name| name.as_str()).into();
                 let managed = instance.operator().and_then(|o| o.managed()).unwrap_or(false);
                 let tags = instance.tags().iter();
-                let tags = tags.filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
-                found.insert(id, Instance::Present { state, managed, tags: tags.collect() });
+                let tags = tags.map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+                // One that cannot be read may be the one that protects.
+                let tags = tags.collect::<Option<Tags>>().ok_or_else(|| garbled(Read::Instances))?;
+                found.insert(id, Instance::Present { state, managed, tags });
             }
             next = page.next_token().filter(|t| !t.is_empty()).map(str::to_owned);
             if next.is_none() {
@@ -318,6 +324,11 @@ impl Caller {
         }
         result
     }
+}
+
+/// An answer that cannot be understood is none.
+fn garbled(read: Read) -> Error {
+    Error::NoReply { operation: read.name(), cause: "the answer cannot be understood".into() }
 }
 
 fn by_id(ids: &[InstanceId]) -> Filter {

@@ -200,9 +200,7 @@ impl Cloud {
         let account = self.enter(credentials).await;
         let place = Place { account: account.id.clone(), region: region.clone() };
         let config = aws_sdk_ec2::config::Builder::from(&account.config)
-            .region(aws_sdk_ec2::config::Region::new(region.to_string()))
-            .build();
-        let sdk = aws_sdk_ec2::Client::from_conf(config);
+            .region(aws_sdk_ec2::config::Region::new(region.to_string()));
         let key = (credentials.clone(), region.clone());
         let mut known = self.known();
         if known.fence.as_ref().is_some_and(|now| !now.is_same(&fence)) {
@@ -213,7 +211,8 @@ impl Cloud {
         }
         let limit = Limit::DESCRIBE.share(self.share);
         let reads = known.reads.entry(place.clone()).or_insert_with(|| Arc::new(Reads::new(limit)));
-        let ec2 = Ec2::new(sdk, account.caller, Arc::clone(reads), Gate { fence, limit: self.write_limit });
+        let ec2 =
+            Ec2::new(config, account.caller, Arc::clone(reads), Gate { fence, limit: self.write_limit });
         let (changed, mut inbox) = mpsc::unbounded_channel();
         let (out, at) = (self.changed.clone(), place.clone());
         tokio::spawn(async move {
@@ -242,7 +241,7 @@ impl Cloud {
             }
         };
         let caller = Caller { metrics: Arc::clone(&self.metrics), role };
-        let iam = aws_sdk_iam::Client::new(&config);
+        let iam = aws_sdk_iam::config::Builder::from(&config);
         let catalogue = Arc::new(Catalogue::new(iam, id.clone(), caller.clone()));
         let account = Account { id, config, caller, catalogue };
         self.known().accounts.entry(credentials.clone()).or_insert(account).clone()

@@ -89,13 +89,12 @@ mod tests {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-west-1"))
             .credentials_provider(Credentials::for_tests())
-            .endpoint_url(format!("http://{}", server.local_addr().unwrap()))
-            .build();
+            .endpoint_url(format!("http://{}", server.local_addr().unwrap()));
         let metrics = Arc::new(Metrics::new(BuildInfo { version: "0", commit: "0" }).unwrap());
         let caller = Caller { metrics: Arc::clone(&metrics), role: None };
         let gate = Gate { fence, limit: Duration::from_millis(200) };
         let reads = Arc::new(Reads::new(Limit::DESCRIBE));
-        (Ec2::new(aws_sdk_ec2::Client::from_conf(config), caller, reads, gate), server, metrics)
+        (Ec2::new(config, caller, reads, gate), server, metrics)
     }
 
     async fn writes(ec2: &Ec2, until: Timestamp) -> [Result<Reply, Error>; 3] {

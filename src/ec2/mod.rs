@@ -14,6 +14,8 @@ pub(crate) mod entry;
 pub mod error;
 pub mod fleet;
 mod found;
+#[cfg(test)]
+mod garbage;
 mod gate;
 mod gather;
 mod listing;
@@ -21,6 +23,7 @@ pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod turns;
+mod whole;
 
 pub use again::again;
 pub use catalogue::Catalogue;

@@ -3,7 +3,7 @@
 //! The times of the Lease are short here, but for the hand-over, which must not depend on them. A change of leader only has to
 //! come; `docs/benchmarks.md` has how long it took at the default times.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -255,6 +255,37 @@ fn a_leader_that_is_cut_off_stands_by_in_the_same_process_and_leads_again() -> R
     s.carries(&all[0].1, Some(app))?;
     let lease = world.control_plane().api().get(LEASE)?;
     assert_eq!(lease["spec"]["leaseTransitions"], 0, "nobody else led in between");
+    Ok(())
+}
+
+/// What another process writes into the Lease by a clock of its own does not matter: only that it goes on writing.
+#[test]
+fn a_holder_whose_clock_is_wrong_is_waited_for_as_long_as_it_renews_and_not_longer() -> Result<()> {
+    let world = world()?;
+    let api = world.control_plane().api();
+    let renewed = |by: i64, nth: u64| -> Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let at = i64::try_from(now.as_secs())? + by;
+        let time = jiff::Timestamp::new(at, i32::try_from(nth)? * 1000)?;
+        let spec = json!({"holderIdentity": "another", "leaseDurationSeconds": 6, "leaseTransitions": 0,
+            "acquireTime": format!("{time:.6}"), "renewTime": format!("{time:.6}")});
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "instance-role-controller", "namespace": "instance-role-system"}, "spec": spec});
+        api.apply(LEASE, &lease).map(drop)
+    };
+    for skew in [-3600, 3600] {
+        renewed(skew, 0)?;
+        let controller = start(&world, "candidate", &SHORT)?;
+        // Twice as long as its Lease lasts.
+        for nth in 1..=12 {
+            std::thread::sleep(Duration::from_secs(1));
+            renewed(skew, nth)?;
+            ensure!(!leads(&controller)?, "it leads beside another one, whose clock is {skew} s off");
+        }
+        comes_to_lead(&controller)?;
+        assert!(holder(&world)?.starts_with("candidate_"), "{}", holder(&world)?);
+        controller.kill()?;
+    }
     Ok(())
 }
 

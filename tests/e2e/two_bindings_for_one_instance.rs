@@ -53,6 +53,25 @@ fn a_successor_content_with_what_is_there_takes_over_without_a_write() -> Result
     Ok(())
 }
 
+/// There an association is on its way until the instance starts.
+#[test]
+fn on_a_stopped_instance_a_content_successor_takes_over_without_a_write() -> Result<()> {
+    let s = scenario("content-stopped")?;
+    let app = s.sandbox().profile("content-stopped-app")?;
+    let i = s.sandbox().instance("stopped", None)?;
+    s.bind("older", &i, &json!({"name": "content-stopped-app"}))?;
+    s.reaches("older", "Associating")?;
+    s.carries(&i, Some(&app))?;
+    a_second_later()?;
+    s.bind("younger", &i, &json!({"roleName": "content-stopped-app"}))?;
+    s.reaches("younger", "Conflict")?;
+    s.delete("older")?;
+    s.vanishes("older")?;
+    s.reaches("younger", "Associating")?;
+    assert_eq!(s.changes(&i)?, [ASSOCIATE]);
+    Ok(())
+}
+
 #[test]
 fn the_winner_of_another_namespace_is_not_named() -> Result<()> {
     let (s, other) = (scenario("near")?, World::shared()?.scenario("far")?);

@@ -51,6 +51,11 @@ fn restore_clears_a_stuck_row_that_keeps_ec2_from_replacing() {
     ]);
 }
 
+/// The outcome of the newest change is not known.
+fn begun(story: Story) -> Story {
+    story.but(|s| s.history.changes[0].confirmed = false)
+}
+
 /// What is attached is another profile now.
 fn instead(story: Story, name: &str) -> Story {
     story.but(|s| s.rows.clear()).carrying(name)
@@ -105,6 +110,22 @@ fn detach_right_after_an_edit_that_was_not_carried_out() {
             take_off(APP),
         ),
         ("… and it landed", instead(attached().after_replacing(APP, OTHER), OTHER), take_off(OTHER)),
+        // Found by a storm: what had been attached before was taken for somebody else's.
+        (
+            "the new wish stands in status, it was asked for, and it is not known what became of that",
+            instead(begun(attached().last_wanted(carried(OTHER)).after_replacing(APP, OTHER)), APP),
+            take_off(APP),
+        ),
+        (
+            "it became of it what was asked",
+            instead(begun(attached().last_wanted(carried(OTHER)).after_replacing(APP, OTHER)), OTHER),
+            take_off(OTHER),
+        ),
+        (
+            "it was carried out, and somebody has put the former one back",
+            instead(attached().last_wanted(carried(OTHER)).after_replacing(APP, OTHER), APP),
+            released(Farewell::LeftInPlace),
+        ),
     ]);
 }
 

@@ -97,6 +97,12 @@ pub struct Fault {
     /// Calls that are hit; without it, all.
     #[serde(default = "once")]
     pub count: Option<u64>,
+    /// How likely each of those is to be hit, up to 1; always, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
+    /// What chance falls out by: the same number, the same series.
+    #[serde(default)]
+    pub luck: u64,
     /// Calls hit so far.
     #[serde(default)]
     pub hits: u64,
@@ -163,7 +169,8 @@ impl Faults {
         for fault in self.waiting.iter_mut().filter(|fault| fault.fits(aim)) {
             if fault.skip > 0 {
                 fault.skip -= 1;
-            } else if struck.is_none() && fault.count.is_none_or(|count| fault.hits < count) {
+            } else if struck.is_none() && fault.count.is_none_or(|count| fault.hits < count) && fault.falls()
+            {
                 fault.hits += 1;
                 struck = fault.effect.clone().map(|effect| (fault.id, effect));
             }
@@ -173,6 +180,18 @@ impl Faults {
 }
 
 impl Fault {
+    /// Whether chance falls on this call.
+    fn falls(&mut self) -> bool {
+        let Some(chance) = self.chance else { return true };
+        // SplitMix64: a step of a known series, and a number of 53 bits from it.
+        self.luck = self.luck.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.luck;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let drawn = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default();
+        f64::from(drawn) / f64::from(u32::MAX) < chance
+    }
+
     fn fits(&self, aim: &Aim<'_>) -> bool {
         let id = |wanted: &Option<String>| wanted.as_ref().is_none_or(|id| aim.ids.contains(&id.as_str()));
         let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
@@ -214,6 +233,17 @@ mod tests {
         assert_eq!(faults.strike(&Aim { ids: vec!["i-2"], ..Aim::default() }), None);
         let effect = Effect::Late { ms: 5, client: Client::Drop };
         assert_eq!(faults.strike(&Aim { ids: vec!["i-2", "i-1"], ..Aim::default() }), Some((1, effect)));
+    }
+
+    #[test]
+    fn chance_falls_on_some_calls_and_on_the_same_ones_again() {
+        let rain = || {
+            let mut faults = faults(json!({"count": null, "chance": 0.25, "luck": 7, "effect": "throttle"}));
+            (0..400).map(|_| faults.strike(&Aim::default()).is_some()).collect::<Vec<bool>>()
+        };
+        let hits = rain().iter().filter(|hit| **hit).count();
+        assert!((60..140).contains(&hits), "{hits}");
+        assert_eq!(rain(), rain());
     }
 
     #[test]

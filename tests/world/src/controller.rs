@@ -13,6 +13,7 @@ use crate::http::Http;
 use crate::places::binary;
 use crate::ports;
 use crate::process::Process;
+use crate::tap::Tap;
 
 /// How a controller is to be started; can be started several times, as replicas.
 #[derive(Debug, Clone)]
@@ -56,6 +57,13 @@ impl ControllerCommand {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// By way of a tap to both its servers.
+    #[must_use]
+    pub fn through(mut self, tap: &Tap) -> Self {
+        self.kubeconfig = tap.kubeconfig().to_owned();
+        self.env("AWS_ENDPOINT_URL", tap.aws_url())
     }
 
     /// Starts it, with its log as `{name}.log` in `dir`, and waits until it says that it is ready.

@@ -39,7 +39,7 @@ impl Http {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
-            .timeout_connect(Some(Duration::from_secs(2)))
+            .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_global(Some(Duration::from_secs(60)));
         if let Some(tls) = tls {
             config = config.tls_config(tls);
@@ -49,6 +49,17 @@ impl Http {
 
     pub(crate) fn get(&self, path: &str) -> Result<Reply> {
         self.send("GET", path, "application/json", None)
+    }
+
+    /// A form, with an `Authorization` of its own.
+    pub(crate) fn form(&self, authorization: &str, form: &str) -> Result<Reply> {
+        let builder =
+            Request::builder().method("POST").uri(&self.base).header("Authorization", authorization);
+        let sent =
+            self.agent.run(builder.header("Content-Type", "application/x-www-form-urlencoded").body(form)?);
+        let mut response = sent.with_context(|| format!("no answer to {form}"))?;
+        let text = response.body_mut().read_to_string()?;
+        Ok(Reply { status: response.status().as_u16(), text, request: form.to_owned() })
     }
 
     /// Sends a request. Fails only if there is no answer at all.

@@ -3,6 +3,7 @@
 //! - [`ControlPlane`]: the real etcd and kube-apiserver, and `kubectl` to talk to them.
 //! - [`Sandbox`]: an EC2 that can be told what to be ([`Moto`]: one that nobody here wrote).
 //! - [`Controller`]: the program under test, as its own service account.
+//! - [`Tap`]: the wire between the controller and both servers, on which a request can be held.
 //! - [`World`]: all of them together; [`Scenario`]: one test's corner of it. One wide grant covers the scenarios; a
 //!   [`World::stranger`] has only what a test grants it.
 //!
@@ -25,6 +26,8 @@ mod sandbox;
 mod scenario;
 mod scratch;
 mod seen;
+mod storm;
+mod tap;
 mod together;
 
 pub use aws::{ACCOUNT, AwsCli, AwsEnv, REGION};
@@ -39,4 +42,6 @@ pub use process::Process;
 pub use sandbox::{Call, Sandbox};
 pub use scenario::{Scenario, condition};
 pub use scratch::Scratch;
+pub use storm::Storm;
+pub use tap::{Point, Tap, When};
 pub use together::{Grants, World, WorldOptions};

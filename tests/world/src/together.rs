@@ -14,6 +14,7 @@ use crate::places::repository;
 use crate::sandbox::Sandbox;
 use crate::scenario::Scenario;
 use crate::scratch::Scratch;
+use crate::tap::Tap;
 
 /// Where the shipped manifests put the controller.
 const NAMESPACE: &str = "instance-role-system";
@@ -165,6 +166,14 @@ impl World {
         let command = ControllerCommand::new(&self.kubeconfig, &self.sandbox.aws_env());
         let watch = self.only.iter().map(|namespace| format!("--watch-namespace={namespace}"));
         command.args(watch).args(self.options.controller_flags.iter().cloned())
+    }
+
+    /// A wire to this world's API server and EC2, on which requests can be held; see [`ControllerCommand::through`].
+    ///
+    /// # Errors
+    /// This machine has no free port.
+    pub fn tap(&self) -> Result<Tap> {
+        Tap::new(&self.kubeconfig, self.sandbox.url(), self.scratch.path())
     }
 
     /// The folder for log files of further controllers.

@@ -60,7 +60,7 @@ impl Launch {
         self.dir.join(name)
     }
 
-    fn etcd_url(&self) -> String {
+    pub(super) fn etcd_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.etcd_port)
     }
 

@@ -16,12 +16,14 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 pub use api::Api;
 pub use audit::ApiCall;
 pub use kubectl::Kubectl;
 
 use crate::eventually::eventually_ok;
+use crate::http::Http;
 use crate::process::Process;
 use crate::scratch::Scratch;
 use kubeconfig::Kubeconfig;
@@ -208,9 +210,25 @@ impl ControlPlane {
         self.start_api_server()
     }
 
+    /// Lets etcd forget what there was before now: a watch from an older version expires (`410 Gone`), once the API server has
+    /// lost its own memory as well, by a restart.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub fn compact(&self) -> Result<()> {
+        let etcd = Http::plain(&self.launch.etcd_url());
+        let post = |path: &str, body: &Value| -> Result<Value> {
+            etcd.send("POST", path, "application/json", Some(body))?.json()
+        };
+        // Any key tells the revision; this one is `/`.
+        let now = post("/v3/kv/range", &json!({"key": "Lw=="}))?;
+        let revision = now.pointer("/header/revision").context("etcd tells no revision")?;
+        post("/v3/kv/compaction", &json!({"revision": revision, "physical": true})).map(drop)
+    }
+
     /// Waits until `/readyz` says so; a program that ends meanwhile fails it at once.
     fn wait_until_ready(&self) -> Result<()> {
-        let outcome = eventually_ok("the API server is ready", Duration::from_secs(60), || {
+        let outcome = eventually_ok("the API server is ready", Duration::from_secs(120), || {
             match self.both_run() {
                 Ok(()) => self.api.ready().map(Ok),
                 Err(ended) => Ok(Err(ended)), // no use in waiting

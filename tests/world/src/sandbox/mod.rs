@@ -223,6 +223,20 @@ impl Sandbox {
         gaps.iter().map(|gap| Ok((time(gap, "fromMs").context("no fromMs")?, time(gap, "toMs")))).collect()
     }
 
+    /// A call of EC2 by somebody who is not the controller: `Action=StopInstances&InstanceId.1=…`. The quick way for many
+    /// calls; [`aws_cli`](Self::aws_cli) starts a program for each.
+    ///
+    /// # Errors
+    /// EC2 refuses; its words are told.
+    pub fn call(&self, form: &str) -> Result<()> {
+        let user = self.aws_env().as_user(ACCOUNT, PERSON);
+        // Signatures are demanded, not verified.
+        let zeros = "0".repeat(64);
+        let scope = format!("Credential={}/20260101/{REGION}/ec2/aws4_request", user.access_key());
+        let signature = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature={zeros}");
+        self.http.form(&signature, &format!("{form}&Version=2016-11-15"))?.ok().map(drop)
+    }
+
     /// Sets a fault: `{action, instance, caller, skip, count, effect}`. Returns its number.
     ///
     /// # Errors
