@@ -52,7 +52,7 @@ impl Stage {
         };
         let gate = Gate { fence: Fence::always(), limit: Duration::from_secs(5) };
         let reads = Arc::new(Reads::new(Limit::DESCRIBE));
-        let ec2 = Ec2::new(aws_sdk_ec2::Client::new(&config), caller, reads, gate);
+        let ec2 = Ec2::new((&config).into(), caller, reads, gate);
         let (changed, _) = mpsc::unbounded_channel();
         Self { sandbox, fleet: Fleet::new(ec2, changed) }
     }

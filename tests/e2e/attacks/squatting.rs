@@ -207,12 +207,13 @@ fn an_older_binding_that_may_not_touch_a_node_does_not_keep_it() -> Result<()> {
 #[test]
 fn an_older_binding_that_does_nothing_keeps_no_profile_where_it_was_withdrawn() -> Result<()> {
     let (idle, owner) = (stranger("idle")?, stranger("owner")?);
-    idle.sandbox().profile("owner-app")?;
+    for name in ["owner-app", "idle-app"] {
+        idle.sandbox().profile(name)?;
+    }
     let i = owner.sandbox().instance("running", None)?;
-    let by_path = with(allowing_on(&["idle/*"], &[&i]), "instances", json!({"ids": [&i]}));
-    idle.grant("own", &by_path)?;
+    idle.grant("own", &allowing_on(&["idle-app"], &[&i]))?;
     owner.grant("own", &allowing_on(&["owner-app"], &[&i]))?;
-    let spec = json!({"instanceId": &i, "mode": "Observe", "instanceProfile": {"name": "nobody-has-it"}});
+    let spec = json!({"instanceId": &i, "mode": "Observe", "instanceProfile": {"name": "idle-app"}});
     idle.apply("claim", &spec)?;
     idle.patiently("claim", "is looked at", is_observed)?;
     a_second_later()?;
