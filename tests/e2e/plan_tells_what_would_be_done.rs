@@ -447,9 +447,11 @@ fn ten_thousand_manifests_take_ten_pages() -> Result<()> {
     for call in sandbox.calls_since(0)? {
         *calls.entry(call.action).or_insert(0) += 1;
     }
+    // One, but for a machine so busy that not all fifty ask within the same moment.
+    let looks = calls.remove("DescribeInstances").unwrap_or(0);
+    assert!((1..=5).contains(&looks), "state and tags are read together: {looks} calls for fifty");
     let expected = [
         ("DescribeIamInstanceProfileAssociations".to_owned(), 10),
-        ("DescribeInstances".to_owned(), 1),
         ("GetCallerIdentity".to_owned(), 1),
         ("ListInstanceProfiles".to_owned(), 1),
     ];
