@@ -114,8 +114,10 @@ fn was_brought(status: &InstanceRoleBindingStatus, wanted: &Carried) -> bool {
     let on_its_way = condition::find(&status.conditions, ConditionType::Synced)
         .is_some_and(|synced| synced.status == Truth::False.as_str() && under_way.contains(&&*synced.reason));
     let newest = status.changes.first().and_then(past_change);
-    let brought = newest.is_some_and(|change| change.confirmed && change.to == *wanted);
-    status.plan.is_empty() && on_its_way && brought
+    let brought = newest.is_some_and(|change| change.to == *wanted);
+    // One of unknown outcome may come late, and what it brings is no outsider's.
+    let known = status.changes.iter().all(|change| change.request_id.is_some());
+    status.plan.is_empty() && on_its_way && brought && known
 }
 
 fn place(status: &InstanceRoleBindingStatus) -> Option<Place> {
@@ -453,6 +455,57 @@ mod tests {
             confirmed,
         };
         History { changes: vec![change], ..History::default() }
+    }
+
+    /// While EC2 carries out our change: what differs is drift, unless it may be a change of ours that comes late.
+    #[test]
+    fn who_changes_the_instance_before_ec2_is_done_is_an_outsider() {
+        let app = "arn:aws:iam::123456789012:instance-profile/app";
+        let resolution = Resolution::NoProfile;
+        let mut object = InstanceRoleBinding::new(
+            "web",
+            serde_json::from_value(serde_json::json!({
+                "instanceId": "i-0123456789abcdef0", "instanceProfile": {"none": {}},
+            }))
+            .unwrap(),
+        );
+        object.metadata.generation = Some(1);
+        let change = |to: &str, id: Option<&str>| {
+            serde_json::json!({
+                "operation": "DisassociateIamInstanceProfile", "from": app, "to": to, "at": at(0).to_string(), "requestId": id,
+            })
+        };
+        let planned =
+            serde_json::json!([{"operation": "DisassociateIamInstanceProfile", "reason": "Declared"}]);
+        let none = serde_json::json!([]);
+        for (story, reason, plan, changes, drift) in [
+            ("our change is under way", "Disassociating", &none, vec![change("none", Some("r"))], true),
+            ("it is still to be made", "Disassociating", &planned, vec![change("none", Some("r"))], false),
+            ("nothing is under way", "AWSUnavailable", &none, vec![change("none", Some("r"))], false),
+            (
+                "what was done last is something else",
+                "Disassociating",
+                &none,
+                vec![change(app, Some("r"))],
+                false,
+            ),
+            ("its outcome is not known", "Disassociating", &none, vec![change("none", None)], false),
+            // Found by the model check: an attach from before that went astray arrived after the detach.
+            (
+                "that of one before it is not",
+                "Disassociating",
+                &none,
+                vec![change("none", Some("r")), change(app, None)],
+                false,
+            ),
+        ] {
+            let status = serde_json::from_value(serde_json::json!({
+                "observedGeneration": 1, "desired": {"none": true}, "plan": plan, "changes": changes,
+                "conditions": [{"type": "Synced", "status": "False", "reason": reason, "message": "", "lastTransitionTime": at(0).to_string()}],
+            }))
+            .unwrap();
+            assert_eq!(history(&object, &status, &resolution, &[]).was_in_sync, drift, "{story}");
+        }
     }
 
     #[test]

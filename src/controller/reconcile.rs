@@ -436,7 +436,7 @@ fn restrain(
         decision.reason == Reason::Conflict || matches!(decision.authority, Authority::Refused { .. });
     if elsewhere || !desired.writes() {
         ctx.memory.looks_away(uid);
-    } else if let Some(sighting) = contention::sighting(decision, desired, history, observed)
+    } else if let Some(sighting) = contention::sighting(decision, desired, history, observed, now)
         && ctx.memory.sighted(uid, &sighting, now)
     {
         let before = restraint.outsiders.contention(now);

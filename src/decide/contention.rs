@@ -9,7 +9,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Carried, Case, Cause, Decision, Desired, History, Observed, Reason, Rows, Step};
+use super::{Carried, Case, Cause, Decision, Desired, History, Observed, PastChange, Reason, Rows, Step};
 use crate::ids::AssociationId;
 
 /// So many changes of others …
@@ -20,6 +20,8 @@ pub const QUIET: SignedDuration = SignedDuration::from_hours(1);
 pub const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(30);
 /// How long a repair waits at most.
 pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
+/// So long after it was begun a change of unknown outcome may still come: longer than any request lives.
+const ASTRAY: SignedDuration = SignedDuration::from_mins(1);
 /// With so many the wait is the longest; more are not remembered.
 const KEPT: usize = 9;
 
@@ -136,7 +138,8 @@ pub struct Sighting {
     pub association: Option<AssociationId>,
     /// What is there.
     pub found: Carried,
-    /// Whether it carries what was last asked for: then it may be a change of ours that came late.
+    /// Whether it carries what was last asked for, or what a change of unknown outcome was to bring a moment ago: then it may
+    /// be a change of ours that came late.
     pub late: bool,
 }
 
@@ -146,6 +149,7 @@ pub fn sighting(
     desired: &Desired,
     history: &History,
     observed: &Observed,
+    now: Timestamp,
 ) -> Option<Sighting> {
     let drift = matches!(decision.plan.first(), Some((_, Cause::DriftDetected)));
     let view = observed.view.as_ref().filter(|_| drift && desired.writes())?;
@@ -155,11 +159,13 @@ pub fn sighting(
     };
     let found =
         row.map_or(Carried::Nothing, |row| Carried::Profile(super::ProfileRef::Arn(row.profile.clone())));
-    let late = match (row, history.newest()) {
-        (Some(row), Some(change)) => change.to.profile().is_some_and(|asked| asked.is_carried_by(row)),
-        (None, Some(change)) => change.to == Carried::Nothing,
-        (_, None) => false,
-    };
+    let astray = |change: &PastChange| !change.confirmed && now.duration_since(change.at) < ASTRAY;
+    let asked = history.changes.iter().enumerate().filter(|(n, change)| *n == 0 || astray(change));
+    let late = asked.map(|(_, change)| &change.to).any(|to| match (row, to) {
+        (Some(row), Carried::Profile(profile)) => profile.is_carried_by(row),
+        (None, Carried::Nothing) => true,
+        (Some(_), Carried::Nothing) | (None, Carried::Profile(_)) => false,
+    });
     Some(Sighting { association: row.map(|row| row.id.clone()), found, late })
 }
 

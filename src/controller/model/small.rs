@@ -166,7 +166,8 @@ fn is_arriving(real: &InstanceRoleBindingStatus) -> bool {
     let on_its_way = synced.is_some_and(|c| c.status == "False" && under_way.contains(&&*c.reason));
     on_its_way
         && real.plan.is_empty()
-        && real.changes.first().is_some_and(|change| change.request_id.is_some())
+        && !real.changes.is_empty()
+        && real.changes.iter().all(|change| change.request_id.is_some())
 }
 
 /// The generation of a spec that status does not speak of yet is one more.

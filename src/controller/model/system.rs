@@ -128,7 +128,7 @@ pub struct State {
     /// The namespace's circuit is open.
     pub open: bool,
     /// Where one of these may hold a repair: the newest change of the instance was an outsider's, and nothing was declared
-    /// since.
+    /// since it was seen.
     pub tampered: bool,
     /// How many disturbances may still come.
     pub left: u8,
@@ -525,7 +525,8 @@ impl Storm {
                 let object = state.object.as_mut().filter(|object| !object.deleted && object.spec != spec)?;
                 object.spec = spec;
                 object.status.observed = false;
-                state.tampered = false;
+                // Who has not seen it yet may find the instance as declared, and that somebody changed it only later.
+                state.tampered &= state.leader_is_behind();
                 state.object_changed(None, true);
             }
             Action::Delete => {
@@ -685,6 +686,13 @@ impl State {
     pub fn asks_most(&self) -> bool {
         let restores = self.object.as_ref().is_some_and(|object| object.spec.deletion == Deletion::Restore);
         restores && self.ec2.power == Power::Stopped && self.ec2.carries().is_some()
+    }
+
+    /// Whether the leader believes in other rows than there are.
+    fn leader_is_behind(&self) -> bool {
+        let seen = self.processes[self.leader].known.view.as_ref();
+        let there: Vec<u8> = self.ec2.rows.iter().map(|row| row.id).collect();
+        seen.is_some_and(|view| view.rows.iter().map(|seen| seen.row.id).ne(there))
     }
 
     fn deleted_now(&self) -> bool {

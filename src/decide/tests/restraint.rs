@@ -63,6 +63,39 @@ fn contention() {
     assert_eq!((decision.plan.len(), decision.in_sync), (1, Some(false)));
 }
 
+/// What EC2 shows may be a change of ours that came late: the newest one, or one whose outcome is not known.
+#[test]
+fn a_late_change_of_ours_is_no_outsiders() {
+    let seen = |story: Story| {
+        let (decision, observed) = (story.decide(), story.observed());
+        contention::sighting(&decision, &story.desired, &story.history, &observed, story.now)
+    };
+    let late = |story: Story| seen(story).map(|sighting| sighting.late);
+    let unknown = |story: Story| story.but(|s| s.history.changes[0].confirmed = false);
+    let long_ago =
+        |story: Story| story.but(|s| s.history.changes.iter_mut().for_each(|c| c.at = s.now - minutes(1)));
+    for (title, story, expected) in [
+        ("an outsider's", drifted(), Some(false)),
+        ("the newest of ours", drifted().after_attaching(OLD), Some(true)),
+        ("one from before that", drifted().after_attaching(OLD).after_attaching(APP), Some(false)),
+        ("… that may still come", unknown(drifted().after_attaching(OLD)).after_attaching(APP), Some(true)),
+        (
+            "… or not any more",
+            long_ago(unknown(drifted().after_attaching(OLD)).after_attaching(APP)),
+            Some(false),
+        ),
+        ("bare by ours", want(APP).was_in_sync().running().after_detaching(OLD), Some(true)),
+        ("bare by another", want(APP).was_in_sync().running().after_attaching(APP), Some(false)),
+        ("what a person declared", want(APP).running().carrying(OLD), None),
+        ("what is suspended", drifted().suspended(), None),
+        ("a profile made again", want(APP).was_in_sync().made_again().running().carrying(APP), None),
+    ] {
+        assert_eq!(late(story), expected, "{title}");
+    }
+    let found = seen(drifted()).unwrap();
+    assert_eq!((found.association, found.found), (Some(association_id(OLD)), carried(OLD)));
+}
+
 #[test]
 fn circuit() {
     tell([
