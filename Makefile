@@ -19,8 +19,9 @@ REQUIREMENTS := hack/requirements.txt tests/ec2-sandbox/facts/requirements.txt
 # would build 43 of the 378 units a second time.
 EVERYTHING := --workspace --all-targets
 
-# The end-to-end scenarios mostly wait; 16 at a time are done in two minutes on two cores.
-export RUST_TEST_THREADS ?= 16
+# The end-to-end scenarios mostly wait, but for those that kill a controller two hundred times: more at a time on two cores
+# only makes all of them slow.
+export RUST_TEST_THREADS ?= 8
 
 # Words to choose tests by: `make e2e T=replace`
 T ?=

@@ -123,7 +123,7 @@ fn bash(world: &World, script: &str, folder: &Path) -> Result<String> {
     let mut command = Command::new("timeout");
     world.sandbox().aws_env().as_user(ACCOUNT, "READER").apply_to(&mut command);
     let output = command
-        .args(["240", "bash"])
+        .args(["900", "bash"])
         .arg(&file)
         .current_dir(folder)
         .env("PATH", path(world)?)
