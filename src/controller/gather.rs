@@ -260,7 +260,7 @@ pub fn facts(ctx: &Ground, question: Question<'_>, rights: Rights, now: Timestam
         fleet.written_elsewhere(&desired.instance, at, until);
     }
     let leaving = leaving(object, None)
-        .map(|leaving| Leaving { successor: successor(ctx, object, &rivals, connection), ..leaving });
+        .map(|leaving| Leaving { successor: successor(ctx, object, status, &rivals, connection), ..leaving });
     // Tags may have been changed along with what is asked for, so they are looked at after it was seen.
     let observed = fleet.observed(&desired.instance, now, ctx.memory.opened(&uid));
     let authority = rights.covers(&desired.declared, &resolution, observed.seen.as_ref());
@@ -343,17 +343,18 @@ pub fn leaving(binding: &InstanceRoleBinding, successor: Option<Successor>) -> O
     })
 }
 
-/// What becomes of the instance of a binding in deletion.
-pub fn successor(
+/// What becomes of the instance of a binding in deletion, of which `status` tells.
+fn successor(
     ctx: &Ground,
     binding: &InstanceRoleBinding,
+    status: &InstanceRoleBindingStatus,
     rivals: &[Rival],
     at: &Connection,
 ) -> Option<Successor> {
     // Nobody is left an instance whose right to it cannot be told.
     let rivals: Vec<Rival> = rivals.iter().filter(|rival| rival.authority.is_granted()).cloned().collect();
     // Another one had the instance even before: nothing there is this one's to undo but what it brought there itself.
-    if would_lose(binding, &rivals, &ctx.settings) && !has_brought(binding) {
+    if would_lose(binding, &rivals, &ctx.settings) && !has_brought(status) {
         return Some(Successor::Done);
     }
     let contenders: Vec<Contender> =
@@ -395,9 +396,10 @@ fn is_arriving(facts: &Facts) -> bool {
     }
 }
 
-/// Whether the newest change of a binding brought a profile to its instance.
-fn has_brought(binding: &InstanceRoleBinding) -> bool {
-    let newest = binding.status.as_ref().and_then(|status| status.changes.first()).and_then(past_change);
+/// Whether the newest change brought a profile to the instance. By the status that is judged: the object may carry the intent
+/// to take it off already.
+fn has_brought(status: &InstanceRoleBindingStatus) -> bool {
+    let newest = status.changes.first().and_then(past_change);
     newest.is_some_and(|change| change.to.profile().is_some())
 }
 

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::grants::{Rights, allowing, allowing_on, arn, stranger, with};
 use crate::stage::{
-    ASSOCIATE, DISASSOCIATE, REPLACE, Story, a_second_later, condition, is_held, message, truth, world,
+    ASSOCIATE, DISASSOCIATE, REPLACE, Story, a_second_later, condition, is_held, is_observed, message, truth,
+    world,
 };
 
 #[test]
@@ -200,6 +201,30 @@ fn an_older_binding_that_may_not_touch_a_node_does_not_keep_it() -> Result<()> {
     named.vanishes("web")?;
     assert_eq!(named.writes(&i)?, [ASSOCIATE, DISASSOCIATE], "and its deletion is its own");
     assert_eq!(wide.sandbox().profile_of(&i)?, None);
+    Ok(())
+}
+
+#[test]
+fn an_older_binding_that_does_nothing_keeps_no_profile_where_it_was_withdrawn() -> Result<()> {
+    let (idle, owner) = (stranger("idle")?, stranger("owner")?);
+    for name in ["owner-app", "idle-app"] {
+        idle.sandbox().profile(name)?;
+    }
+    let i = owner.sandbox().instance("running", None)?;
+    idle.grant("own", &allowing_on(&["idle-app"], &[&i]))?;
+    owner.grant("own", &allowing_on(&["owner-app"], &[&i]))?;
+    let spec = json!({"instanceId": &i, "mode": "Observe", "instanceProfile": {"name": "idle-app"}});
+    idle.apply("claim", &spec)?;
+    idle.patiently("claim", "is looked at", is_observed)?;
+    a_second_later()?;
+    owner.bind("web", &i, &json!({"name": "owner-app"}))?;
+    owner.is_carried_out("web")?;
+    idle.edit("claim", json!({"mode": "Enforce", "suspend": true}))?;
+    owner.reaches("web", "Conflict")?;
+    owner.delete("web")?;
+    owner.vanishes("web")?;
+    assert_eq!(owner.sandbox().profile_of(&i)?, None, "who withdraws a profile has it withdrawn");
+    assert_eq!(owner.writes(&i)?, [ASSOCIATE, DISASSOCIATE]);
     Ok(())
 }
 
