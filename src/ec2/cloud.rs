@@ -10,6 +10,7 @@ use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use aws_sdk_ec2::config::SharedCredentialsProvider;
 use tokio::sync::mpsc;
 
+use super::ambient::Ambient;
 use super::assume::Assuming;
 use super::budget::Limit;
 use super::catalogue::Catalogue;
@@ -61,7 +62,8 @@ impl Environment {
         }
         let config = loader.load().await;
         let region = Region::parse(config.region().ok_or(EnvironmentError::NoRegion)?.as_ref())?;
-        Ok(Self { config, region })
+        let own = SharedCredentialsProvider::new(Ambient::new(&config));
+        Ok(Self { config: config.to_builder().credentials_provider(own).build(), region })
     }
 
     /// Asks AWS who we are.

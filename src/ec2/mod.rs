@@ -5,6 +5,7 @@
 //! [`fleet`] (one look serves all), [`client`] (the calls) and [`error`] (the table of meanings).
 
 mod again;
+mod ambient;
 mod assume;
 pub mod budget;
 pub mod catalogue;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use world::{ACCOUNT, Grants, Kubectl, World, WorldOptions, eventually_ok, judge};
 
+use crate::command::{Ran, plan, said};
 use crate::stage::{ASSOCIATE, DISASSOCIATE, REPLACE};
 
 const STAGING: &str = "fleet-staging";
@@ -157,6 +158,13 @@ impl Fleet {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What the plan on a pull request would say: of the rendered manifests and the administrator's, without a cluster.
+    fn plan(&self, environment: &str) -> Result<Ran> {
+        let folder = self.repository.join(environment);
+        let rendered = self.tool.run(&["kustomize", &folder.to_string_lossy()])?;
+        plan(self.world.sandbox(), &format!("{BY_THE_ADMINISTRATOR}---\n{rendered}"))
+    }
+
     fn binding(&self, environment: &str, name: &str) -> Result<Value> {
         let path =
             format!("/apis/instancerole.dev/v1alpha1/namespaces/{environment}/instancerolebindings/{name}");
@@ -233,12 +241,17 @@ fn from_the_first_commit_to_prune() -> Result<()> {
     fleet.commit("Production: web-v2")?;
     let diff = fleet.diff(PRODUCTION)?;
     ensure!(diff.contains("+    name: web-v2") && diff.contains("-    name: web"), "{diff}");
+    let planned = fleet.plan(PRODUCTION)?.rows(2)?;
+    assert_eq!(said(&planned), [["web", REPLACE, "Declared"]]);
+    assert_eq!([&planned[0]["from"], &planned[0]["to"]], [&json!(arn("web")), &json!(arn("web-v2"))]);
+    assert_eq!(said(&fleet.plan(STAGING)?.rows(0)?).len(), 2, "staging stays as it is");
     assert_eq!(sandbox.profile_of(&three)?, arn("web"), "looking changes nothing");
     fleet.git(&["switch", "--quiet", "main"])?;
     fleet.git(&["merge", "--quiet", "--no-ff", "--message", "Merge web-v2", "web-v2"])?;
     fleet.sync(PRODUCTION)?;
     fleet.is(PRODUCTION, "web", HEALTHY)?;
     assert_eq!(sandbox.profile_of(&three)?, arn("web-v2"));
+    assert_eq!(said(&fleet.plan(PRODUCTION)?.rows(0)?), [["web", "None", "Associated"]], "done as planned");
     assert_eq!(fleet.changes(&three)?, [ASSOCIATE, REPLACE]);
     assert_eq!(sandbox.gaps(&three)?, [], "its workload had credentials all along");
 
@@ -248,6 +261,7 @@ fn from_the_first_commit_to_prune() -> Result<()> {
         std::fs::read_to_string(&overlay)?.replace("\"web-v2\"}", "\"administrator\"}"),
     )?;
     fleet.commit("Production: administrator")?;
+    assert_eq!(said(&fleet.plan(PRODUCTION)?.rows(3)?), [["web", "Refuse", "NotAuthorized"]]);
     fleet.sync(PRODUCTION)?;
     let refused = fleet.is(PRODUCTION, "web", FAILED)?;
     assert_eq!(crate::stage::reason(&refused), "NotAuthorized");

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use world::{World, WorldOptions, eventually_ok};
+use world::{ACCOUNT, World, WorldOptions, eventually_ok};
 
-use crate::stage::{ASSOCIATE, Story, condition, message, quick_world, truth};
+use crate::stage::{ASSOCIATE, REPLACE, Story, condition, message, quick_world, truth};
 
 /// Code and status of the reply, and what a person is told to look at.
 const REFUSALS: [(&str, u16, &str); 4] = [
@@ -64,4 +64,42 @@ fn a_process_that_starts_meanwhile_waits_and_says_why() -> Result<()> {
     controller.wait_until_ready(Duration::from_secs(40))?;
     assert_eq!(controller.terminate()?, 0);
     Ok(())
+}
+
+#[test]
+fn keys_that_are_rotated_in_their_file_are_taken_up_without_a_restart() -> Result<()> {
+    let world = World::new(WorldOptions { without_controller: true, ..WorldOptions::default() })?;
+    let s = world.scenario("rotated")?;
+    let file = world.scratch().join("credentials");
+    let keys = |user: &str| world.sandbox().aws_env().as_user(ACCOUNT, user).access_key().to_owned();
+    let write = |key: &str| {
+        std::fs::write(
+            &file,
+            format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n"),
+        )
+    };
+    let (old, new) = (keys("OLD"), keys("NEW"));
+    write(&old)?;
+    let controller = world
+        .controller_command()
+        .env("AWS_SHARED_CREDENTIALS_FILE", &file.display().to_string())
+        .env("AWS_ACCESS_KEY_ID", "")
+        .env("AWS_SECRET_ACCESS_KEY", "")
+        .args(["--resync-interval=1s"])
+        .start(world.scratch().path(), "rotated")?;
+    s.sandbox().profile("app")?;
+    let next = s.sandbox().profile("next")?;
+    let i = s.sandbox().instance("running", None)?;
+    s.bind("web", &i, &json!({"name": "app"}))?;
+    s.wait_until_ready("web")?;
+    // As rotation does it: the new key is put in place, then the old one is made inactive.
+    write(&new)?;
+    s.sandbox().post("credentials", &json!({"accessKey": old, "state": "inactive"}))?;
+    s.choose("web", json!({"name": "next"}))?;
+    s.carries(&i, Some(&next))?;
+    s.reaches("web", "Associated")?;
+    let done = s.sandbox().writes_in_any_role_to(&i)?.into_iter().filter(|call| call.result == "ok");
+    let done: Vec<(String, String)> = done.map(|call| (call.action, call.access_key)).collect();
+    assert_eq!(done, [(ASSOCIATE.to_owned(), old), (REPLACE.to_owned(), new)]);
+    controller.process().still_runs()
 }

@@ -34,6 +34,7 @@ mod leader_election;
 mod look_but_do_not_touch;
 mod moto;
 mod no_diff_comes_from_us;
+mod nobody_waits_for_another;
 mod plan_agrees_with_run;
 mod plan_tells_what_would_be_done;
 mod rights_of_the_controller;

@@ -14,9 +14,10 @@ use super::steady::steady;
 const MARK: &str = "@@ ";
 
 /// What the cluster of the tests lacks. Without pods the controller's log is a file; without the namespace controller
-/// nobody else takes a namespace away that is to be deleted.
+/// nobody else takes a namespace away that is to be deleted. A person is not as quick as a script: Events come a moment after the status.
 const STAND_INS: &str = r#"
 kubectl() {
+  if [[ $1 == describe ]]; then sleep 2; fi
   if [[ " $* " == *" logs "* ]]; then cat "$CONTROLLER_LOG"; else command kubectl "$@"; fi
 }
 {
