@@ -98,6 +98,7 @@ pub async fn act(
                 not_sent(ctx, subject, operation);
                 return Err(kubernetes::Error::NotLeading(Closed));
             }
+            ctx.used(&place, operation);
             conclude(ctx, subject, write, decision, result);
         }
         Ok(None) => {
@@ -135,6 +136,7 @@ async fn rehearse(
     }
     let ec2 = subject.connection.fleet.ec2();
     let answer = slot.lend(ec2.would_associate(&subject.desired.instance, profile)).await;
+    ctx.used(place, operation);
     let now = Timestamp::now();
     match answer.as_ref().err().map(Error::meaning) {
         // A dry run stops a write only by a refusal that its second half would meet.

@@ -276,7 +276,7 @@ impl Context {
                     looks.push((connection, spot.instance));
                 }
             }
-            let looks = looks.iter().map(|(connection, id)| connection.fleet.look_at_instance(id));
+            let looks = looks.iter().map(|(connection, id)| connection.fleet.look_before_write(id));
             // What could not be looked at now is looked at when its turn has come.
             futures::future::join_all(looks).await;
         }
@@ -310,6 +310,22 @@ impl Context {
     /// Whether a change waits for its turn.
     pub fn waits_for_turn(&self, key: &Key) -> bool {
         self.turns().values().any(|queue| queue.is_waiting(key))
+    }
+
+    /// Whether so many changes of this kind wait in the namespace that another one will wait as well, whatever is seen of its
+    /// instance now.
+    pub fn many_wait(&self, place: &Place, operation: Operation, namespace: &str) -> bool {
+        let turns = self.turns();
+        turns
+            .get(&(place.clone(), operation))
+            .is_some_and(|queue| queue.asked_in(&namespace.to_owned()) >= BUSY)
+    }
+
+    /// The call has ended that a turn was taken for.
+    pub fn used(&self, place: &Place, operation: Operation) {
+        if let Some(queue) = self.turns().get_mut(&(place.clone(), operation)) {
+            queue.used(Instant::now());
+        }
     }
 
     /// A turn was taken and not used.

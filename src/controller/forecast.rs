@@ -33,6 +33,7 @@ use crate::decide::{
     trouble, without_rights,
 };
 use crate::ec2::cloud::{Environment, Identity};
+use crate::ec2::fleet::Pace;
 use crate::ec2::{Cloud, Connection, Error, again};
 use crate::ids::Region;
 use crate::telemetry::Metrics;
@@ -272,7 +273,7 @@ impl Forecaster {
             let Subject { connection, desired, .. } = &subject;
             let looked = match failures.of(&subject, wanted) {
                 Some(error) => Err(error.clone()),
-                None => again(|| look(connection, desired, wanted)).await,
+                None => again(|| look(connection, desired, wanted, Pace::Hurry)).await,
             };
             if let Err(error) = looked {
                 return subject.becomes(unseen(&error));

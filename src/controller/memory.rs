@@ -361,6 +361,14 @@ impl Memory {
         Some(until(due, now))
     }
 
+    /// How long until the one look at this time, with those of others.
+    pub fn look_once(&self, uid: &str, at: Timestamp, grid: Duration, now: Timestamp) -> Duration {
+        if let Some(note) = self.notes().get_mut(uid) {
+            note.poll = None;
+        }
+        until(on_grid(at, grid), now)
+    }
+
     /// How long to wait after a pass that could not be finished, such as for an API server that is away.
     pub fn after_error(&self, uid: &str) -> Duration {
         let mut notes = self.notes();

@@ -16,6 +16,7 @@ use super::reconcile::{self, Subject};
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{Change, InstanceRoleBindingStatus};
 use crate::decide::{Step, Write};
+use crate::ec2::fleet::Pace;
 
 /// How often it is decided once more: a look may have grown old in between, and is made again once.
 const ATTEMPTS: usize = 3;
@@ -58,7 +59,10 @@ impl<'a> Permit<'a> {
                     return Ok(until.filter(|_| timely).map(|until| Self { write, until }));
                 }
                 Step::Look(evidence) => {
-                    if reconcile::look(&subject.connection, &subject.desired, evidence).await.is_err() {
+                    if reconcile::look(&subject.connection, &subject.desired, evidence, Pace::Hurry)
+                        .await
+                        .is_err()
+                    {
                         return Ok(None);
                     }
                 }

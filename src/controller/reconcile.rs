@@ -21,12 +21,13 @@ use super::slots::Slot;
 use super::tell;
 use super::{gather, kubernetes, report};
 use crate::api::InstanceRoleBinding;
-use crate::api::binding::{DeletionPolicy, InstanceRoleBindingStatus, Mode};
+use crate::api::binding::{DeletionPolicy, InstanceRoleBindingStatus, Mode, Operation};
 use crate::decide::{
-    Authority, Cadence, Contention, Credentials, Decision, Desired, Evidence, Farewell, Instance,
-    InstanceState, Lack, Observed, Phase, Reason, Resolution, Restraint, Step, circuit, contention, trouble,
-    without_rights,
+    Authority, Cadence, Contention, Credentials, Decision, Declared, Desired, Evidence, Farewell, Instance,
+    InstanceState, Lack, Observed, Phase, Reason, Resolution, Restraint, Rows, Step, circuit, contention,
+    trouble, without_rights,
 };
+use crate::ec2::fleet::Pace;
 use crate::ec2::{Connection, Error};
 
 /// Decisions in one pass: two halves of a swap with a look before each, and the report after.
@@ -265,14 +266,16 @@ async fn consider(
     slot.lend(learn_of_rivals(ctx, subject)).await;
     for _ in 0..ROUNDS {
         let again = std::mem::take(&mut subject.look_again);
-        let mut evidence = permitted(subject, again);
+        let (mut evidence, mut pace) = (permitted(subject, again), Pace::Hurry);
         if evidence == Evidence::default() {
             let mut known = judge(ctx, subject)?;
             match (&known.decision.step, ctx.memory.blind(&subject.uid, Timestamp::now())) {
                 (Step::Look(wanted), None) if only_state(*wanted) && is_put_off(ctx, subject, &known) => {
                     return Ok(known);
                 }
-                (Step::Look(wanted), None) => evidence = *wanted,
+                (Step::Look(wanted), None) => {
+                    (evidence, pace) = (*wanted, pace_of(ctx, subject, &known.observed));
+                }
                 // A look that failed a moment ago is not made at every pass.
                 (Step::Look(_), Some(kind)) => {
                     known.decision = trouble::unseen(&kind).with(known.decision.authority);
@@ -283,7 +286,7 @@ async fn consider(
         }
         // The finalizer depends on nothing that is looked at, so it goes side by side.
         let (connection, desired) = (subject.connection.clone(), subject.desired.clone());
-        let looking = slot.lend(look(&connection, &desired, evidence));
+        let looking = slot.lend(look(&connection, &desired, evidence, pace));
         let (looked, finalized) = tokio::join!(looking, finalize(ctx, subject));
         finalized?;
         match looked {
@@ -298,6 +301,19 @@ async fn consider(
     }
     tracing::warn!(?ROUNDS, "what was looked at never sufficed for a decision");
     judge(ctx, subject)
+}
+
+/// A look before a change that is not made soon, since many of its kind wait, shares its call with more of them.
+fn pace_of(ctx: &Context, subject: &Subject, observed: &Observed) -> Pace {
+    let Subject { object, connection, desired, key, .. } = subject;
+    let likely = match observed.view.as_ref().map(|view| &view.rows) {
+        None => return Pace::Hurry,
+        Some(Rows::Bare) => Operation::AssociateIamInstanceProfile,
+        Some(_) if desired.declared == Declared::NoProfile => Operation::DisassociateIamInstanceProfile,
+        Some(_) => Operation::ReplaceIamInstanceProfileAssociation,
+    };
+    let crowded = ctx.many_wait(&connection.place, likely, &key.namespace);
+    if crowded && object.metadata.deletion_timestamp.is_none() { Pace::Leisure } else { Pace::Hurry }
 }
 
 /// Whether a look is for nothing but the instance's state and tags.
@@ -360,7 +376,7 @@ pub async fn learn(rival: &Rival, theirs: &Connection, ours: &Connection) -> Res
         }
         _ => {
             ours.fleet.track(&rival.desired.instance);
-            ours.fleet.look_at_instance(&rival.desired.instance).await
+            ours.fleet.look_at_instance(&rival.desired.instance, Pace::Hurry).await
         }
     }
 }
@@ -459,13 +475,19 @@ fn restrain(
 }
 
 /// Makes the looks that are asked for, side by side.
-pub async fn look(connection: &Connection, desired: &Desired, evidence: Evidence) -> Result<(), Error> {
+pub async fn look(
+    connection: &Connection,
+    desired: &Desired,
+    evidence: Evidence,
+    pace: Pace,
+) -> Result<(), Error> {
     let Connection { fleet, catalogue, .. } = connection;
     let associations = async {
-        if evidence.associations { fleet.look_at_associations(&desired.instance).await } else { Ok(()) }
+        if evidence.associations { fleet.look_at_associations(&desired.instance, pace).await } else { Ok(()) }
     };
-    let instance =
-        async { if evidence.instance { fleet.look_at_instance(&desired.instance).await } else { Ok(()) } };
+    let instance = async {
+        if evidence.instance { fleet.look_at_instance(&desired.instance, pace).await } else { Ok(()) }
+    };
     let profile = async { if evidence.profile { catalogue.look(&desired.declared).await } else { Ok(()) } };
     let (associations, instance, profile) = tokio::join!(associations, instance, profile);
     associations.and(instance).and(profile)
@@ -617,7 +639,18 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     let at_latest =
         [retry, settled, doubt, contended, repair].into_iter().flatten().filter(|at| *at > now).min();
     let at_latest = at_latest.map(|at| at + SignedDuration::from_millis(100));
-    let grid = if ctx.is_busy() { COARSE } else { FINE };
+    let busy = ctx.is_busy();
+    let grid = if busy { COARSE } else { FINE };
+    // Among many, what EC2 has confirmed is looked at once: when it has settled.
+    let confirmed =
+        matches!(decision.reason, Reason::Associating | Reason::Replacing | Reason::Disassociating)
+            && decision.step == Step::Wait
+            && retry.is_none();
+    if let Some(at) = connection.fleet.settles(&desired.instance)
+        && (busy && confirmed && at > now)
+    {
+        return Action::requeue(ctx.memory.look_once(uid, at, grid, now));
+    }
     match ctx.memory.next_look(uid, decision.reason, at_latest, grid, now) {
         Some(wait) => Action::requeue(wait),
         None => Action::await_change(),

@@ -3,6 +3,7 @@
 //! EC2 counts each operation by itself, per account and Region, whoever calls (`aws-semantics` 2). Time is an
 //! argument, so that tests need not wait.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// The size and refill of one of EC2's buckets.
@@ -34,13 +35,22 @@ impl Limit {
 const MARGIN: f64 = 0.98;
 
 /// A bucket of tokens. A throttle from EC2 empties it and halves its rate, which climbs back within a minute.
+///
+/// EC2's bucket is full until the first call arrives: between a turn and its call nothing flows in there. So a token may be
+/// set aside first, and is gone when the call has ended.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     limit: Limit,
     rate: f64,
+    /// As EC2 has it, with what is set aside.
     tokens: f64,
     filled: Instant,
+    /// When tokens were set aside, oldest first.
+    aside: VecDeque<Instant>,
 }
+
+/// What was set aside for so long has been spent, whatever became of it.
+const ASIDE: Duration = Duration::from_secs(60);
 
 /// The rate never falls below this share of the limit's: somebody else may spend all there is for a while.
 const FLOOR: f64 = 1.0 / 16.0;
@@ -50,22 +60,39 @@ const CLIMB: f64 = 1.0 / 60.0;
 impl Bucket {
     /// A full bucket.
     pub fn new(limit: Limit, now: Instant) -> Self {
-        Self { limit, rate: limit.per_second, tokens: limit.burst, filled: now }
+        Self { limit, rate: limit.per_second, tokens: limit.burst, filled: now, aside: VecDeque::new() }
     }
 
     /// Takes a token, or says how long until there is one.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        self.fill(now);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            return Ok(());
-        }
-        Err(Duration::from_secs_f64(((1.0 - self.tokens) / self.rate).clamp(0.001, 3600.0)))
+        self.set_aside(now)?;
+        self.aside.pop_back();
+        self.tokens -= 1.0;
+        Ok(())
     }
 
-    /// Gives back a token that was not used.
+    /// Sets a token aside for a call that is to be made, or says how long until there is one.
+    pub fn set_aside(&mut self, now: Instant) -> Result<(), Duration> {
+        self.fill(now);
+        let free = self.tokens - self.aside.len() as f64;
+        if free >= 1.0 {
+            self.aside.push_back(now);
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64(((1.0 - free) / self.rate).clamp(0.001, 3600.0)))
+    }
+
+    /// The call has ended for which a token was set aside.
+    pub fn spend(&mut self, now: Instant) {
+        self.fill(now);
+        if self.aside.pop_front().is_some() {
+            self.tokens = (self.tokens - 1.0).max(0.0);
+        }
+    }
+
+    /// The call is not made for which a token was set aside.
     pub fn give_back(&mut self) {
-        self.tokens = (self.tokens + 1.0).min(self.limit.burst);
+        self.aside.pop_back();
     }
 
     /// EC2 throttled: its bucket is empty, so ours is, and somebody spends more than we knew.
@@ -89,7 +116,7 @@ impl Bucket {
     /// The share of the bucket that is filled.
     pub fn free(&mut self, now: Instant) -> f64 {
         self.fill(now);
-        self.tokens / self.limit.burst
+        (self.tokens - self.aside.len() as f64).max(0.0) / self.limit.burst
     }
 
     fn fill(&mut self, now: Instant) {
@@ -97,6 +124,10 @@ impl Bucket {
         self.filled = now;
         self.tokens = (self.tokens + seconds * self.rate).min(self.limit.burst);
         self.rate = (self.rate + seconds * self.limit.per_second * CLIMB).min(self.limit.per_second);
+        while self.aside.front().is_some_and(|at| now.saturating_duration_since(*at) > ASIDE) {
+            self.aside.pop_front();
+            self.tokens = (self.tokens - 1.0).max(0.0);
+        }
     }
 }
 
@@ -114,6 +145,23 @@ mod tests {
         let wait = bucket.take(start).unwrap_err();
         assert!((wait.as_secs_f64() - 0.5).abs() < 0.01);
         assert_eq!((0..5).filter(|_| bucket.take(start + SECOND).is_ok()).count(), 2);
+    }
+
+    #[test]
+    fn nothing_flows_into_a_full_bucket_while_calls_are_on_their_way() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Limit { burst: 3.0, per_second: 1.0 }, start);
+        assert_eq!((0..5).filter(|_| bucket.set_aside(start).is_ok()).count(), 3);
+        // EC2 has seen no call yet, so its bucket is as full as it gets.
+        let late = start + 10 * SECOND;
+        assert!(bucket.set_aside(late).is_err());
+        bucket.give_back();
+        assert!(bucket.set_aside(late).is_ok(), "what is not used is there again");
+        (0..3).for_each(|_| bucket.spend(late));
+        assert!(bucket.set_aside(late).is_err());
+        assert!(bucket.set_aside(late + SECOND).is_ok());
+        // Nobody says what became of that one.
+        assert_eq!((0..5).filter(|_| bucket.set_aside(late + 90 * SECOND).is_ok()).count(), 2);
     }
 
     #[test]

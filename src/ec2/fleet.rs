@@ -18,6 +18,7 @@ pub use super::entry::{SETTLE, SETTLE_UNKNOWN};
 use super::error::{Error, Meaning};
 use super::found::Found;
 use super::gather::Gather;
+pub use super::gather::Pace;
 use super::listing::{self, Pages, Part};
 use crate::decide::{Grade, Instance, Observed, Rows, View};
 use crate::ids::InstanceId;
@@ -154,14 +155,25 @@ impl Fleet {
         self.entries().get(id).and_then(|entry| entry.write.as_ref()).map(|write| write.settles)
     }
 
-    /// Looks up the associations of one instance, by its id.
-    pub async fn look_at_associations(&self, id: &InstanceId) -> Result<(), Error> {
-        if self.is_impossible(id) { Ok(()) } else { self.associations.look(id).await }
+    /// Looks up the associations of one instance, by its id. While our own last write settles there is no hurry: nothing is
+    /// to be done but to see it done.
+    pub async fn look_at_associations(&self, id: &InstanceId, pace: Pace) -> Result<(), Error> {
+        let pace = if self.settles(id).is_some() { Pace::Leisure } else { pace };
+        if self.is_impossible(id) { Ok(()) } else { self.associations.look(id, pace).await }
     }
 
     /// Looks at the instance itself.
-    pub async fn look_at_instance(&self, id: &InstanceId) -> Result<(), Error> {
-        if self.is_impossible(id) { Ok(()) } else { self.instances.look(id).await }
+    pub async fn look_at_instance(&self, id: &InstanceId, pace: Pace) -> Result<(), Error> {
+        if self.is_impossible(id) { Ok(()) } else { self.instances.look(id, pace).await }
+    }
+
+    /// Looks at what a write needs to know and is not known.
+    pub async fn look_before_write(&self, id: &InstanceId) -> Result<(), Error> {
+        let settled = |entry: &Entry| entry.view.as_ref().is_some_and(|view| view.grade == Grade::Settled);
+        let settled = self.entries().get(id).is_some_and(|entry| settled(entry));
+        let rows = async { if settled { Ok(()) } else { self.look_at_associations(id, Pace::Hurry).await } };
+        let (rows, instance) = tokio::join!(rows, self.look_at_instance(id, Pace::Hurry));
+        rows.and(instance)
     }
 
     /// `who` waits (or no longer waits) for this instance: its state is looked at in each pass.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::budget::Limit;
 use super::client::{Caller, Ec2, Read, Reads};
 use super::error::Meaning;
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Pace};
 use super::gate::Gate;
 use crate::decide::{Grade, Instance, Rows};
 use crate::ids::InstanceId;
@@ -153,8 +153,8 @@ async fn one_bad_id_never_fails_its_batch_and_is_asked_for_once() {
     assert_eq!(stage.fleet.observed(&bad, now, Timestamp::MIN).instance, Some(Instance::Impossible));
     let since = stage.last_call();
     stage.fleet.pass().await.unwrap();
-    stage.fleet.look_at_associations(&bad).await.unwrap();
-    stage.fleet.look_at_instance(&bad).await.unwrap();
+    stage.fleet.look_at_associations(&bad, Pace::Hurry).await.unwrap();
+    stage.fleet.look_at_instance(&bad, Pace::Hurry).await.unwrap();
     assert_eq!(stage.asked(since), [(LISTING.to_owned(), 150)]);
 }
 
@@ -165,7 +165,7 @@ async fn nor_does_it_hide_the_states_of_others() {
     let bad = InstanceId::parse("i-00000000000000000").unwrap();
     ids.insert(77, bad.clone());
     stage.track(&ids);
-    join_all(ids.iter().map(|id| stage.fleet.look_at_instance(id))).await;
+    join_all(ids.iter().map(|id| stage.fleet.look_at_instance(id, Pace::Hurry))).await;
     let state = |id: &InstanceId| stage.fleet.observed(id, Timestamp::now(), Timestamp::MIN).seen;
     let present = |id: &&InstanceId| matches!(state(id), Some(Instance::Present { .. }));
     assert_eq!(ids.iter().filter(present).count(), 150);
@@ -179,7 +179,7 @@ async fn looks_at_the_same_time_share_calls() {
     let ids = stage.instances(500);
     stage.track(&ids);
     let since = stage.last_call();
-    let looks = ids.iter().map(|id| stage.fleet.look_at_instance(id));
+    let looks = ids.iter().map(|id| stage.fleet.look_at_instance(id, Pace::Hurry));
     assert!(join_all(looks).await.iter().all(Result::is_ok));
     let (full, rest) = ((INSTANCES.to_owned(), 200), (INSTANCES.to_owned(), 100));
     let mut asked = stage.asked(since);

@@ -92,7 +92,7 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         if self.granted.remove(key).is_some() {
             return Turn::Now;
         }
-        if self.waiting.is_empty() && self.bucket.take(now).is_ok() {
+        if self.waiting.is_empty() && self.bucket.set_aside(now).is_ok() {
             return Turn::Now;
         }
         if self.waiting.get(key).is_none_or(|(_, before)| *before != class) {
@@ -121,6 +121,11 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         self.forget_waiting(key);
     }
 
+    /// The call has ended that a turn was taken for.
+    pub fn used(&mut self, now: Instant) {
+        self.bucket.spend(now);
+    }
+
     /// A turn that was taken was not used after all.
     pub fn give_back(&mut self) {
         self.bucket.give_back();
@@ -133,7 +138,7 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         (self.granted.len()..before).for_each(|_| self.bucket.give_back());
         let mut told = Vec::new();
         while !self.waiting.is_empty() {
-            match self.bucket.take(now) {
+            match self.bucket.set_aside(now) {
                 Ok(()) => match self.next() {
                     Some(key) => {
                         self.granted.insert(key.clone(), now);
@@ -155,6 +160,12 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How many changes that somebody asked for wait in this group.
+    pub fn asked_in(&self, group: &G) -> usize {
+        let lane = self.groups.iter().find(|(other, _)| other == group);
+        lane.map_or(0, |(_, lane)| lane.second.len() + lane.asked.len())
     }
 
     /// Who is likely to have a turn within this time, in about the order in which they will.
@@ -226,12 +237,21 @@ mod tests {
         (Turns::new(Limit { burst, per_second: 1.0 }, now), now)
     }
 
+    /// A queue before a bucket whose only token was spent.
+    fn exhausted() -> (Turns<&'static str, u32>, Instant) {
+        let (mut turns, now) = queue(1.0);
+        assert_eq!(turns.ask(&"a", &0, Class::Asked, now), Turn::Now);
+        turns.used(now);
+        (turns, now)
+    }
+
     fn drain(turns: &mut Turns<&'static str, u32>, mut now: Instant, most: usize) -> Vec<u32> {
         let mut order = Vec::new();
         for _ in 0..most * 2 {
             now += Duration::from_secs(1);
             for key in turns.advance(now).0 {
                 assert_eq!(turns.ask(&"any", &key, Class::Asked, now), Turn::Now);
+                turns.used(now);
                 order.push(key);
             }
         }
@@ -248,8 +268,7 @@ mod tests {
 
     #[test]
     fn turns_go_round_the_namespaces() {
-        let (mut turns, now) = queue(1.0);
-        turns.ask(&"a", &0, Class::Asked, now);
+        let (mut turns, now) = exhausted();
         for key in [1, 2, 3] {
             turns.ask(&"a", &key, Class::Asked, now);
         }
@@ -258,9 +277,23 @@ mod tests {
     }
 
     #[test]
+    fn what_people_asked_for_is_counted_by_group_and_drift_is_not() {
+        let (mut turns, start) = exhausted();
+        for (group, key, class) in [
+            ("a", 1, Class::Asked),
+            ("a", 2, Class::SecondHalf),
+            ("a", 3, Class::Drift),
+            ("b", 4, Class::Asked),
+        ] {
+            turns.ask(&group, &key, class, start);
+        }
+        assert_eq!(["a", "b", "c"].map(|group| turns.asked_in(&group)), [2, 1, 0]);
+    }
+
+    #[test]
     fn who_comes_soon_can_be_told_beforehand() {
-        let (mut turns, now) = queue(1.0);
-        for (group, key) in [("a", 0), ("a", 1), ("a", 2), ("b", 10), ("a", 3)] {
+        let (mut turns, now) = exhausted();
+        for (group, key) in [("a", 1), ("a", 2), ("b", 10), ("a", 3)] {
             turns.ask(&group, &key, Class::Asked, now);
         }
         assert_eq!(turns.upcoming(Duration::from_secs(3)), [1, 10, 2]);
@@ -269,8 +302,7 @@ mod tests {
 
     #[test]
     fn second_halves_first_then_people_and_drift_gets_its_quarter() {
-        let (mut turns, now) = queue(1.0);
-        turns.ask(&"a", &0, Class::Asked, now);
+        let (mut turns, now) = exhausted();
         for key in 1..=6 {
             turns.ask(&"a", &key, Class::Asked, now);
         }
@@ -281,8 +313,7 @@ mod tests {
 
     #[test]
     fn second_halves_without_end_leave_a_quarter_to_the_others() {
-        let (mut turns, now) = queue(1.0);
-        turns.ask(&"a", &0, Class::Asked, now);
+        let (mut turns, now) = exhausted();
         for key in 1..=4 {
             turns.ask(&"a", &key, Class::SecondHalf, now);
             turns.ask(&"b", &(10 + key), Class::SecondHalf, now);
@@ -294,14 +325,14 @@ mod tests {
 
     #[test]
     fn who_leaves_gives_the_turn_back_and_an_unused_turn_expires() {
-        let (mut turns, now) = queue(1.0);
-        turns.ask(&"a", &0, Class::Asked, now);
+        let (mut turns, now) = exhausted();
         turns.ask(&"a", &1, Class::Asked, now);
         turns.ask(&"a", &2, Class::Asked, now);
         let later = now + Duration::from_secs(1);
         assert_eq!(turns.advance(later).0, [1]);
         turns.leave(&1);
         assert_eq!(turns.advance(later).0, [2]);
+        // The next token comes when the call has ended, or when it is clear that none is made.
         let expired = later + TURN;
         assert!(turns.advance(expired).0.is_empty());
         assert_eq!(turns.ask(&"a", &2, Class::Asked, expired), Turn::Now);

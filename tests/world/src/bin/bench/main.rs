@@ -2,7 +2,7 @@
 //! enforces EC2's own limits. What each figure is: `docs/benchmarks.md`.
 //!
 //! Each figure stands beside its goal; nothing here fails for being slow, since machines are shared and noisy. Words
-//! choose parts: `lone`, `rest`, `drift`, `start`, `bulk`, `peers` (all of them by default), `large` (100 000 bindings).
+//! choose parts: `lone`, `rest`, `drift`, `start`, `bulk`, `peers`, `plan` (all of them by default), `large` (100 000 bindings).
 //! `docs` measures nothing and puts the last results into `docs/benchmarks.md`.
 
 mod bulk;
@@ -10,6 +10,7 @@ mod crowd;
 mod drift;
 mod lone;
 mod peers;
+mod plan;
 mod rest;
 mod start;
 mod table;
@@ -22,7 +23,7 @@ use world::{World, WorldOptions};
 
 /// The controller's resync interval in the bench; a pass costs the same at any interval.
 const RESYNC: Duration = Duration::from_secs(5);
-const PARTS: [&str; 7] = ["lone", "rest", "drift", "start", "bulk", "peers", "large"];
+const PARTS: [&str; 8] = ["lone", "rest", "drift", "start", "bulk", "peers", "plan", "large"];
 
 fn main() -> Result<()> {
     let started = Instant::now();
@@ -43,6 +44,9 @@ fn main() -> Result<()> {
         if wants("peers") {
             peers::measure(&world, table.part("peers"))?;
         }
+    }
+    if wants("plan") {
+        plan::measure(table.part("plan"))?;
     }
     if wants("bulk") {
         bulk::measure(&begin_with(Duration::from_secs(60))?, table.part("bulk"))?;
