@@ -24,7 +24,7 @@ pub struct Ambient {
 }
 
 impl Ambient {
-    /// The chain in the Region and by the HTTP client of `config`.
+    /// The chain with the Region, time-outs, retries and HTTP client of `config`.
     pub fn new(config: &SdkConfig) -> Self {
         Self { config: config.clone(), kept: Arc::default() }
     }
@@ -44,11 +44,16 @@ impl Ambient {
     }
 
     async fn begin(&self) -> DefaultCredentialsChain {
-        // Made anew, since it keeps what it has read of files.
+        // Made anew, since it keeps what it has read of files. Time-outs and retries are ours, as for every other call.
         let mut settings = ProviderConfig::default()
-            .with_region(self.config.region().cloned())
             .with_use_fips(self.config.use_fips())
             .with_use_dual_stack(self.config.use_dual_stack());
+        if let Some(timeouts) = self.config.timeout_config() {
+            settings = settings.with_timeout_config(timeouts.clone());
+        }
+        if let Some(retries) = self.config.retry_config() {
+            settings = settings.with_retry_config(retries.clone());
+        }
         if let Some(client) = self.config.http_client() {
             settings = settings.with_http_client(client);
         }

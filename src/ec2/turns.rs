@@ -332,7 +332,6 @@ mod tests {
         assert_eq!(turns.advance(later).0, [1]);
         turns.leave(&1);
         assert_eq!(turns.advance(later).0, [2]);
-        // The next token comes when the call has ended, or when it is clear that none is made.
         let expired = later + TURN;
         assert!(turns.advance(expired).0.is_empty());
         assert_eq!(turns.ask(&"a", &2, Class::Asked, expired), Turn::Now);
