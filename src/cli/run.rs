@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use kube::{Client, Config};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -175,7 +175,7 @@ impl From<ModeArg> for Mode {
 /// Runs the controller until it is asked to stop.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let traces = Traces::from_environment()?;
-    telemetry::logs::init(args.log_format, &args.log_level, traces.as_ref())?;
+    telemetry::logs::init(args.log_format, &args.log_level, &[crate::ec2::QUIET], traces.as_ref())?;
     let metrics = Arc::new(Metrics::new(BUILD).context("the metrics cannot be declared")?);
     let readiness = Readiness::new();
     let awaited = Awaited {
@@ -263,7 +263,10 @@ fn settings(args: RunArgs) -> Settings {
 pub(super) async fn cluster() -> anyhow::Result<Config> {
     let mut config = Config::infer()
         .await
-        .context("no cluster: set KUBECONFIG, or run in a pod with a service account")?;
+        // Its words hold those of its causes.
+        .map_err(|error| {
+            anyhow!("no cluster: set KUBECONFIG, or run in a pod with a service account: {error}")
+        })?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.default_retry = false;
     Ok(config)

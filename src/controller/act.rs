@@ -76,26 +76,26 @@ pub async fn act(
             (subject.object, subject.declared_by) = (Arc::new(object), declared_by);
         }
         Err(error) => {
-            ctx.give_back(&place, operation);
+            ctx.lost_turn(&place, operation, &subject.key, class);
             return Err(error);
         }
     }
     ctx.memory.outcome_told(&subject.uid);
     // As the API server has it: `at` in whole seconds.
     subject.status = subject.object.status.clone().unwrap_or(status);
-    match Permit::check(ctx, subject, write, &before).await {
+    match Permit::check(ctx, subject, slot, write, &before).await {
         Ok(Some(permit)) => {
             let sending = send(&subject.connection, &subject.desired.instance, &permit);
             let result = slot.lend(sending).await;
             if let Err(error @ Error::Late { .. }) = &result {
                 tracing::info!(operation = name(operation), %error, "not written");
-                not_sent(ctx, subject, operation);
+                not_sent(ctx, subject, operation, class);
                 subject.look_again.instance = true;
                 return Ok(Outcome::Called);
             }
             if let Err(error @ Error::NotSent { .. }) = &result {
                 tracing::info!(operation = name(operation), %error, "not written");
-                not_sent(ctx, subject, operation);
+                not_sent(ctx, subject, operation, class);
                 return Err(kubernetes::Error::NotLeading(Closed));
             }
             ctx.used(&place, operation);
@@ -106,10 +106,10 @@ pub async fn act(
                 operation = name(operation),
                 "not written: it is not due any more, or not allowed"
             );
-            not_sent(ctx, subject, operation);
+            not_sent(ctx, subject, operation, class);
         }
         Err(error) => {
-            not_sent(ctx, subject, operation);
+            not_sent(ctx, subject, operation, class);
             return Err(error);
         }
     }
@@ -156,8 +156,8 @@ async fn rehearse(
 }
 
 /// Nothing went out: the intent is taken back.
-fn not_sent(ctx: &Context, subject: &mut Subject, operation: Operation) {
-    ctx.give_back(&subject.connection.place, operation);
+fn not_sent(ctx: &Context, subject: &mut Subject, operation: Operation, class: Class) {
+    ctx.lost_turn(&subject.connection.place, operation, &subject.key, class);
     if let Some(change) = subject.status.changes.first() {
         ctx.memory.ended(&subject.uid, change.at.0, memory::Outcome::Withdrawn);
     }
@@ -226,9 +226,13 @@ fn conclude(
                 }
             }
             ctx.metrics.mutation(name(operation), mutation_result(&error));
-            trail::failed(subject, write, decision, &error);
+            trail::failed(ctx, subject, write, decision, &error);
             match error.meaning() {
-                Meaning::Throttled => ctx.throttled(&subject.connection.place, operation),
+                // Nothing was done, and nothing is known to be otherwise than it was.
+                Meaning::Throttled => {
+                    ctx.throttled(&subject.connection.place, operation);
+                    return;
+                }
                 _ if unknown => {
                     let kind = TroubleKind::OutcomeUnknown(error.to_string());
                     ctx.memory.failed(&subject.uid, kind, trouble::brought(write), now)

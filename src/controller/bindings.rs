@@ -13,10 +13,10 @@ use super::kept::{Kept, Told, Watched};
 use super::passes::{Passes, Urgency};
 use crate::api::InstanceRoleBinding;
 use crate::api::condition::{self, ConditionType};
-use crate::decide::Reason;
+use crate::decide::{Reason, reason};
 use crate::ec2::catalogue::Differing;
 use crate::ids::{InstanceId, Region};
-use crate::telemetry::{BindingCount, Metrics};
+use crate::telemetry::{BindingCount, Metrics, Workqueue};
 
 /// A binding's namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,6 +163,12 @@ impl Bindings {
         }
     }
 
+    /// Who waits for a pass is told there.
+    pub fn told_to(mut self, queue: Workqueue) -> Self {
+        self.passes = Passes::told_to(queue);
+        self
+    }
+
     /// Who has a pass when.
     pub fn passes(&self) -> &Passes {
         &self.passes
@@ -274,8 +280,8 @@ impl Bindings {
     }
 
     /// Has a binding looked at whose turn it is.
-    pub fn wake_awaited(&self, key: &Key) {
-        self.wake_for(key, Urgency::Awaited);
+    pub fn wake_for_turn(&self, key: &Key) {
+        self.wake_for(key, Urgency::Turn);
     }
 
     fn wake_for(&self, key: &Key, urgency: Urgency) {
@@ -458,12 +464,12 @@ impl Bindings {
         }
         let mut counts: BTreeMap<(ConditionType, &str, &str), usize> = BTreeMap::new();
         for (told, count) in &alike {
-            for (type_, status, reason) in told.conditions() {
+            for (type_, status, why) in told.conditions() {
                 let Some(type_) = ConditionType::ALL.into_iter().find(|t| t.as_str() == type_) else {
                     continue;
                 };
-                let reason =
-                    Reason::ALL.into_iter().map(Reason::as_str).find(|r| *r == reason).unwrap_or("Other");
+                let mut known = Reason::ALL.into_iter().map(Reason::as_str).chain([reason::GRANTED]);
+                let reason = known.find(|r| *r == why).unwrap_or("Other");
                 let status = ["True", "False"].into_iter().find(|s| *s == status).unwrap_or("Unknown");
                 *counts.entry((type_, status, reason)).or_default() += count;
             }

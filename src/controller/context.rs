@@ -116,7 +116,7 @@ pub struct Context {
     /// Set once the process is asked to stop: no write is begun any more.
     pub stopping: AtomicBool,
     turns: Mutex<HashMap<(Place, Operation), Queue>>,
-    busy: Mutex<Option<Instant>>,
+    busy: Mutex<HashMap<Place, Instant>>,
 }
 
 /// What decides need not know what acts.
@@ -255,7 +255,7 @@ impl Context {
 
     /// Looks at the instances whose turn to be changed comes soon, many by one call: the decision to write needs state and
     /// tags of at most five seconds.
-    pub async fn look_ahead(self: &Arc<Self>, horizon: Duration) {
+    pub fn look_ahead(&self, horizon: Duration) {
         let mut soon: HashMap<Place, Vec<Key>> = HashMap::new();
         for ((place, _), queue) in self.turns().iter() {
             soon.entry(place.clone()).or_default().extend(queue.upcoming(horizon));
@@ -276,34 +276,34 @@ impl Context {
                     looks.push((connection, spot.instance));
                 }
             }
-            let looks = looks.iter().map(|(connection, id)| connection.fleet.look_before_write(id));
-            // What could not be looked at now is looked at when its turn has come.
-            futures::future::join_all(looks).await;
+            // What could not be looked at now is looked at when its turn has come. One account that hangs delays no other.
+            tokio::spawn(async move {
+                let looks = looks.iter().map(|(connection, id)| connection.fleet.look_before_write(id));
+                futures::future::join_all(looks).await;
+            });
         }
     }
 
-    /// Whether so many changes wait for their turn, or did a moment ago, that looks had better share calls than be early.
-    pub fn is_busy(&self) -> bool {
-        let waiting = self.turns().values().map(Queue::waiting).sum::<usize>();
+    /// Whether so many changes wait for their turn in this account and Region, or did a moment ago, that looks had better
+    /// share calls than be early.
+    pub fn is_busy(&self, place: &Place) -> bool {
+        let waiting: usize =
+            self.turns().iter().filter(|((of, _), _)| of == place).map(|(_, queue)| queue.waiting()).sum();
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting >= BUSY {
-            *busy = Some(Instant::now());
+            busy.insert(place.clone(), Instant::now());
         }
-        busy.is_some_and(|last| last.elapsed() < AFTERWARDS)
+        busy.get(place).is_some_and(|last| last.elapsed() < AFTERWARDS)
     }
 
     /// Asks for a turn to write.
     pub fn turn(&self, place: &Place, operation: Operation, key: &Key, class: Class) -> Turn {
         let now = Instant::now();
         let mut turns = self.turns();
-        // Who now wants another operation wants no turn for the former one.
-        turns
-            .iter_mut()
-            .filter(|((_, other), _)| *other != operation)
-            .for_each(|(_, queue)| queue.leave(key));
-        let queue = turns
-            .entry((place.clone(), operation))
-            .or_insert_with(|| Turns::new(self.settings.limit(operation), now));
+        // Who now wants another operation, or acts in another account, wants no turn for the former one.
+        let wanted = (place.clone(), operation);
+        turns.iter_mut().filter(|(other, _)| **other != wanted).for_each(|(_, queue)| queue.leave(key));
+        let queue = turns.entry(wanted).or_insert_with(|| Turns::new(self.settings.limit(operation), now));
         queue.ask(&key.namespace, key, class, now)
     }
 
@@ -328,11 +328,16 @@ impl Context {
         }
     }
 
-    /// A turn was taken and not used.
-    pub fn give_back(&self, place: &Place, operation: Operation) {
+    /// A turn was taken and not used, by no fault of the binding's.
+    pub fn lost_turn(&self, place: &Place, operation: Operation, key: &Key, class: Class) {
         if let Some(queue) = self.turns().get_mut(&(place.clone(), operation)) {
-            queue.give_back();
+            queue.lost(&key.namespace, key, class);
         }
+    }
+
+    /// Whether the turn of this binding has come.
+    pub fn has_turn(&self, key: &Key) -> bool {
+        self.turns().values().any(|queue| queue.has_turn(key))
     }
 
     /// Wants no turn any more.

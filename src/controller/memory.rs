@@ -83,6 +83,8 @@ struct Poll {
     reason: Reason,
     interval: Duration,
     due: Timestamp,
+    /// Whether the look was made: what follows from it may have to wait, such as for its turn to be told.
+    made: bool,
 }
 
 /// The notes of all bindings, by UID.
@@ -316,7 +318,22 @@ impl Memory {
 
     /// The reason for which this binding asked to be looked at again, if the time has come.
     pub fn due(&self, uid: &str, now: Timestamp) -> Option<Reason> {
-        self.notes().get(uid)?.poll.as_ref().filter(|poll| now >= poll.due).map(|poll| poll.reason)
+        self.notes()
+            .get(uid)?
+            .poll
+            .as_ref()
+            .filter(|poll| now >= poll.due && !poll.made)
+            .map(|poll| poll.reason)
+    }
+
+    /// The look was made for which the time had come then.
+    pub fn look_made(&self, uid: &str, then: Timestamp) {
+        let mut notes = self.notes();
+        if let Some(poll) =
+            notes.get_mut(uid).and_then(|note| note.poll.as_mut()).filter(|poll| then >= poll.due)
+        {
+            poll.made = true;
+        }
     }
 
     /// When to look again while `reason` holds: the interval doubles from look to look, not from pass to pass.
@@ -357,16 +374,23 @@ impl Memory {
         if let Some(at) = at_latest {
             due = due.min(at);
         }
-        note.poll = Some(Poll { reason, interval, due });
+        note.poll = Some(Poll { reason, interval, due, made: false });
         Some(until(due, now))
     }
 
     /// How long until the one look at this time, with those of others.
-    pub fn look_once(&self, uid: &str, at: Timestamp, grid: Duration, now: Timestamp) -> Duration {
-        if let Some(note) = self.notes().get_mut(uid) {
-            note.poll = None;
-        }
-        until(on_grid(at, grid), now)
+    pub fn look_once(
+        &self,
+        uid: &str,
+        reason: Reason,
+        at: Timestamp,
+        grid: Duration,
+        now: Timestamp,
+    ) -> Duration {
+        let (due, interval) = (on_grid(at, grid), grid);
+        self.notes().entry(uid.to_owned()).or_default().poll =
+            Some(Poll { reason, interval, due, made: false });
+        until(due, now)
     }
 
     /// How long to wait after a pass that could not be finished, such as for an API server that is away.
@@ -570,6 +594,30 @@ mod tests {
         assert!(!waits());
         memory.at_rest("u");
         assert!(memory.outsiders("u").contention(at(5)).is_some(), "it is remembered while all is well");
+    }
+
+    #[test]
+    fn a_look_that_was_made_is_not_due_again_though_what_it_showed_cannot_be_told_yet() {
+        let memory = Memory::default();
+        memory.open(&version(1), true, at(0));
+        memory.next_look("u", Reason::Associating, None, GRID, at(0));
+        memory.look_made("u", at(0));
+        assert_eq!(memory.due("u", at(2)), Some(Reason::Associating), "it was another look");
+        memory.look_made("u", at(2));
+        assert_eq!(memory.due("u", at(3)), None);
+        let wait = memory.next_look("u", Reason::Associating, None, GRID, at(3)).unwrap();
+        assert!(wait >= Duration::from_secs(2), "it doubles all the same");
+        assert_eq!(memory.due("u", at(9)), Some(Reason::Associating));
+    }
+
+    #[test]
+    fn among_many_the_one_look_is_due_when_all_has_settled() {
+        let memory = Memory::default();
+        memory.open(&version(1), true, at(0));
+        let wait = memory.look_once("u", Reason::Associating, at(10), Duration::from_secs(4), at(0));
+        assert_eq!(wait, Duration::from_secs(12));
+        assert_eq!(memory.due("u", at(11)), None);
+        assert_eq!(memory.due("u", at(12)), Some(Reason::Associating));
     }
 
     #[test]

@@ -12,14 +12,17 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::bindings::Key;
+use crate::telemetry::Workqueue;
 
 /// Whether somebody waits for a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
     /// Nobody does: what was seen at AWS or in other objects has changed, or it is time to look again.
     Routine,
-    /// Somebody declared something, or it is the binding's turn to be changed.
+    /// Somebody declared something.
     Awaited,
+    /// It is the binding's turn to be changed: a token is set aside for it. There are no more of these than tokens.
+    Turn,
 }
 
 /// When a binding is to have its next pass, unless it is woken before.
@@ -52,6 +55,7 @@ pub struct Passes {
 
 #[derive(Debug, Default)]
 struct State {
+    turn: VecDeque<Arc<Key>>,
     awaited: VecDeque<Arc<Key>>,
     routine: VecDeque<Arc<Key>>,
     later: BTreeMap<(Instant, u64), Arc<Key>>,
@@ -59,13 +63,15 @@ struct State {
     /// How many times were given out for later, so that no two are the same.
     count: u64,
     since_routine: u32,
+    /// Where it is told who waits, and for how long.
+    told: Option<Workqueue>,
 }
 
 /// How a binding stands that is not at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stand {
-    /// It is to have a pass as soon as there is room for one.
-    Waits(Urgency),
+    /// It is to have a pass as soon as there is room for one, and waits since then.
+    Waits(Urgency, Instant),
     /// It is to have one at this time.
     Later(Instant, u64),
     /// It has one, and was or was not woken meanwhile.
@@ -73,9 +79,15 @@ enum Stand {
 }
 
 impl Passes {
+    /// None yet; what goes on is told there.
+    pub fn told_to(queue: Workqueue) -> Self {
+        let state = State { told: Some(queue), ..State::default() };
+        Self { state: Mutex::new(state), news: Notify::new() }
+    }
+
     /// Has a binding looked at as soon as may be; once, however often it is woken until then.
     pub fn wake(&self, key: &Arc<Key>, urgency: Urgency) {
-        self.state().wake(key, urgency);
+        self.state().wake(key, urgency, Instant::now());
         self.news.notify_one();
     }
 
@@ -110,40 +122,63 @@ impl Passes {
 }
 
 impl State {
-    fn wake(&mut self, key: &Arc<Key>, urgency: Urgency) {
+    fn wake(&mut self, key: &Arc<Key>, urgency: Urgency, now: Instant) {
+        let mut since = None;
         match self.stands.get_mut(key) {
             Some(Stand::UnderWay(again)) => {
                 *again = (*again).max(Some(urgency));
                 return;
             }
             // Its former place in the other queue is passed over.
-            Some(Stand::Waits(before)) if *before < urgency => {}
-            Some(Stand::Waits(_)) => return,
+            Some(Stand::Waits(before, at)) if *before < urgency => since = Some(*at),
+            Some(Stand::Waits(..)) => return,
             Some(Stand::Later(at, number)) => drop(self.later.remove(&(*at, *number))),
             None => {}
         }
-        self.stands.insert(Arc::clone(key), Stand::Waits(urgency));
+        if since.is_none() {
+            self.tell(Workqueue::added);
+        }
+        self.stands.insert(Arc::clone(key), Stand::Waits(urgency, since.unwrap_or(now)));
         self.queue(urgency).push_back(Arc::clone(key));
+    }
+
+    fn tell(&self, news: impl FnOnce(&Workqueue)) {
+        if let Some(queue) = &self.told {
+            news(queue);
+        }
     }
 
     /// Who is next, or when there will be somebody.
     fn next(&mut self, now: Instant) -> Result<Arc<Key>, Option<Instant>> {
         while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
             let key = first.remove();
-            self.stands.insert(Arc::clone(&key), Stand::Waits(Urgency::Routine));
+            self.tell(Workqueue::added);
+            self.stands.insert(Arc::clone(&key), Stand::Waits(Urgency::Routine, now));
             self.routine.push_back(key);
         }
         loop {
             let routine = self.awaited.is_empty()
                 || !self.routine.is_empty() && self.since_routine + 1 >= ROUTINE_EVERY;
-            let urgency = if routine { Urgency::Routine } else { Urgency::Awaited };
+            let urgency = match routine {
+                _ if !self.turn.is_empty() => Urgency::Turn,
+                true => Urgency::Routine,
+                false => Urgency::Awaited,
+            };
             let Some(key) = self.queue(urgency).pop_front() else { break };
-            if self.stands.get(&key) == Some(&Stand::Waits(urgency)) {
-                self.since_routine = if routine { 0 } else { self.since_routine.saturating_add(1) };
+            if let Some(Stand::Waits(waiting, since)) = self.stands.get(&key).copied()
+                && waiting == urgency
+            {
+                self.tell(|queue| queue.taken(now.duration_since(since)));
+                self.since_routine = match urgency {
+                    Urgency::Routine => 0,
+                    Urgency::Awaited => self.since_routine.saturating_add(1),
+                    Urgency::Turn => self.since_routine,
+                };
                 self.stands.insert(Arc::clone(&key), Stand::UnderWay(None));
                 return Ok(key);
             }
         }
+        self.turn.shrink_to(SPARE);
         self.awaited.shrink_to(SPARE);
         self.routine.shrink_to(SPARE);
         Err(self.later.first_key_value().map(|((at, _), _)| *at))
@@ -152,7 +187,7 @@ impl State {
     fn ended(&mut self, key: &Arc<Key>, Action(next): Action, now: Instant) {
         let before = self.stands.remove(key);
         match (before, next.and_then(|next| now.checked_add(next))) {
-            (Some(Stand::UnderWay(Some(urgency))), _) => self.wake(key, urgency),
+            (Some(Stand::UnderWay(Some(urgency))), _) => self.wake(key, urgency, now),
             (_, Some(at)) => {
                 self.count += 1;
                 self.later.insert((at, self.count), Arc::clone(key));
@@ -168,6 +203,7 @@ impl State {
 
     fn queue(&mut self, urgency: Urgency) -> &mut VecDeque<Arc<Key>> {
         match urgency {
+            Urgency::Turn => &mut self.turn,
             Urgency::Awaited => &mut self.awaited,
             Urgency::Routine => &mut self.routine,
         }
@@ -177,6 +213,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::{BuildInfo, Metrics};
 
     fn key(name: impl ToString) -> Arc<Key> {
         Arc::new(Key { namespace: "a".into(), name: name.to_string() })
@@ -221,6 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_turn_stands_behind_nobody() {
+        let passes = Passes::default();
+        (0..1000).for_each(|n| passes.wake(&key(n), Urgency::Awaited));
+        passes.wake(&key("drifted"), Urgency::Routine);
+        passes.wake(&key(500), Urgency::Turn);
+        passes.wake(&key("late"), Urgency::Turn);
+        assert_eq!(who(&passes)[..6], ["500", "late", "0", "1", "2", "drifted"]);
+    }
+
+    #[test]
     fn edits_in_a_loop_starve_nobody() {
         let passes = Passes::default();
         passes.wake(&key("drifted"), Urgency::Routine);
@@ -242,6 +289,27 @@ mod tests {
             assert_eq!(passes.next().await.name, name);
             assert_eq!(began.elapsed().as_secs(), seconds);
         }
+    }
+
+    #[test]
+    fn it_is_told_who_waits_and_who_no_longer_does() {
+        let metrics = Metrics::new(BuildInfo { version: "0", commit: "0" }).unwrap();
+        let passes = Passes::told_to(metrics.queue());
+        let told = |name: &str| {
+            let text = metrics.render().unwrap();
+            let line = text.lines().find(|line| line.starts_with(&format!("workqueue_{name}{{"))).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+        };
+        passes.wake(&key("one"), Urgency::Routine);
+        passes.wake(&key("one"), Urgency::Awaited);
+        passes.wake(&key("two"), Urgency::Routine);
+        assert_eq!((told("depth"), told("adds_total")), (2.0, 2.0));
+        assert_eq!(who(&passes).len(), 2);
+        assert_eq!((told("depth"), told("queue_duration_seconds_count")), (0.0, 2.0));
+        passes.wake(&key("one"), Urgency::Routine);
+        assert_eq!((told("depth"), told("adds_total")), (0.0, 2.0), "its pass is under way");
+        passes.ended(&key("one"), Action::await_change());
+        assert_eq!((told("depth"), told("adds_total")), (1.0, 3.0));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::entitle::Recount;
 use super::kubernetes;
 use super::reconcile::{self, Subject};
+use super::slots::Slot;
 use crate::api::InstanceRoleBinding;
 use crate::api::binding::{Change, InstanceRoleBindingStatus};
 use crate::decide::{Step, Write};
@@ -38,13 +39,14 @@ impl<'a> Permit<'a> {
     pub async fn check(
         ctx: &Arc<Context>,
         subject: &mut Subject,
+        slot: &mut Slot,
         write: &'a Write,
         before: &InstanceRoleBindingStatus,
     ) -> Result<Option<Self>, kubernetes::Error> {
         let intent = subject.status.changes.first().filter(|change| change.request_id.is_none());
         let intent = intent.filter(|change| change.operation == write.operation()).cloned();
         let intent = intent.filter(|_| subject.status.previous.is_some());
-        confirm(ctx, &subject.key.namespace).await?;
+        slot.lend(confirm(ctx, &subject.key.namespace)).await?;
         for _ in 0..ATTEMPTS {
             // The looks below take time, in which people edit.
             if ctx.bindings.get(&subject.key).is_none_or(|newest| is_newer(&newest, &subject.object)) {
@@ -59,10 +61,9 @@ impl<'a> Permit<'a> {
                     return Ok(until.filter(|_| timely).map(|until| Self { write, until }));
                 }
                 Step::Look(evidence) => {
-                    if reconcile::look(&subject.connection, &subject.desired, evidence, Pace::Hurry)
-                        .await
-                        .is_err()
-                    {
+                    let Subject { connection, desired, .. } = &*subject;
+                    let looking = reconcile::look(connection, desired, evidence, Pace::Hurry);
+                    if slot.lend(looking).await.is_err() {
                         return Ok(None);
                     }
                 }

@@ -63,6 +63,8 @@ pub struct Subject {
     pub term: Term,
     /// What is to be looked at again whatever is known, because it was asked for, is due, or is out of date.
     pub look_again: Evidence,
+    /// Whether that look shares its call with those of many others that fall due at the same time.
+    patient: bool,
     /// Whether the instance was seen running when the last decision was made.
     pub was_running: bool,
     /// Whether the first half of a swap is done and the second is not.
@@ -136,11 +138,15 @@ pub async fn reconcile(
         return Ok(Action::requeue(SHORTLY));
     }
     let asked = gather::unheard_request(&object);
+    let due = ctx.memory.due(&version.uid, now);
+    let under_way = [Reason::Associating, Reason::Replacing, Reason::Disassociating];
+    let patient = !asked && due.is_some_and(|reason| under_way.contains(&reason));
     let mut subject = Subject {
+        patient: patient && ctx.is_busy(&connection.place),
         status: status(&object, ctx, &version.uid),
         asked,
         heard: version.requested_at.filter(|_| asked),
-        look_again: match (asked, ctx.memory.due(&version.uid, now)) {
+        look_again: match (asked, due) {
             (true, _) => Evidence::ALL,
             (false, Some(reason)) => reason.evidence(),
             (false, None) => Evidence::default(),
@@ -266,7 +272,10 @@ async fn consider(
     slot.lend(learn_of_rivals(ctx, subject)).await;
     for _ in 0..ROUNDS {
         let again = std::mem::take(&mut subject.look_again);
-        let (mut evidence, mut pace) = (permitted(subject, again), Pace::Hurry);
+        let patient = std::mem::take(&mut subject.patient);
+        let began = Timestamp::now();
+        let mut evidence = permitted(subject, again);
+        let mut pace = if patient { Pace::Leisure } else { Pace::Hurry };
         if evidence == Evidence::default() {
             let mut known = judge(ctx, subject)?;
             match (&known.decision.step, ctx.memory.blind(&subject.uid, Timestamp::now())) {
@@ -289,6 +298,9 @@ async fn consider(
         let looking = slot.lend(look(&connection, &desired, evidence, pace));
         let (looked, finalized) = tokio::join!(looking, finalize(ctx, subject));
         finalized?;
+        if again != Evidence::default() {
+            ctx.memory.look_made(&subject.uid, began);
+        }
         match looked {
             Ok(()) => ctx.memory.looked(&subject.uid),
             Err(error) => {
@@ -312,7 +324,7 @@ fn pace_of(ctx: &Context, subject: &Subject, observed: &Observed) -> Pace {
         Some(_) if desired.declared == Declared::NoProfile => Operation::DisassociateIamInstanceProfile,
         Some(_) => Operation::ReplaceIamInstanceProfileAssociation,
     };
-    let crowded = ctx.many_wait(&connection.place, likely, &key.namespace);
+    let crowded = ctx.many_wait(&connection.place, likely, &key.namespace) && !ctx.has_turn(key);
     if crowded && object.metadata.deletion_timestamp.is_none() { Pace::Leisure } else { Pace::Hurry }
 }
 
@@ -639,7 +651,7 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     let at_latest =
         [retry, settled, doubt, contended, repair].into_iter().flatten().filter(|at| *at > now).min();
     let at_latest = at_latest.map(|at| at + SignedDuration::from_millis(100));
-    let busy = ctx.is_busy();
+    let busy = ctx.is_busy(&connection.place);
     let grid = if busy { COARSE } else { FINE };
     // Among many, what EC2 has confirmed is looked at once: when it has settled.
     let confirmed =
@@ -649,7 +661,7 @@ fn next_look(ctx: &Context, subject: &Subject, known: &Known) -> Action {
     if let Some(at) = connection.fleet.settles(&desired.instance)
         && (busy && confirmed && at > now)
     {
-        return Action::requeue(ctx.memory.look_once(uid, at, grid, now));
+        return Action::requeue(ctx.memory.look_once(uid, decision.reason, at, grid, now));
     }
     match ctx.memory.next_look(uid, decision.reason, at_latest, grid, now) {
         Some(wait) => Action::requeue(wait),

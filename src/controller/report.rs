@@ -7,6 +7,7 @@ use crate::api::binding::{
     Change, InstanceRoleBindingStatus, ObservedAssociation, PlannedChange, ProfileOrNone,
 };
 use crate::api::condition::{ConditionType, Truth, condition};
+use crate::decide::reason;
 use crate::decide::{
     Authority, Carried, Decision, Desired, Phase, Place, Reason, Resolution, Step, View, Write,
 };
@@ -181,7 +182,7 @@ impl Report<'_> {
 fn authorized(decision: &Decision) -> (Truth, &'static str, String) {
     match &decision.authority {
         Authority::Granted { grant, .. } => {
-            (Truth::True, "Granted", format!("grant {grant} covers this binding"))
+            (Truth::True, reason::GRANTED, format!("grant {grant} covers this binding"))
         }
         Authority::Refused { .. } if decision.step == Step::Refuse => {
             (Truth::False, decision.reason.as_str(), decision.message.clone())

@@ -112,7 +112,7 @@ pub async fn run(
     } else {
         settings.namespaces.iter().cloned().map(Some).collect()
     };
-    let bindings = Arc::new(Bindings::new(scopes.len(), region));
+    let bindings = Arc::new(Bindings::new(scopes.len(), region).told_to(metrics.queue()));
     let by = bindings.clone();
     let ctx = Context::new(settings, by, own_instance, cloud, clients.request.clone(), replica.pod, metrics);
     let ctx = Arc::new(ctx);
@@ -387,7 +387,7 @@ async fn wake_changed(mut changes: mpsc::UnboundedReceiver<(Place, InstanceId)>,
 async fn give_turns(ctx: Arc<Context>) {
     loop {
         let (keys, wait) = ctx.advance_queues();
-        keys.iter().for_each(|key| ctx.bindings.wake_awaited(key));
+        keys.iter().for_each(|key| ctx.bindings.wake_for_turn(key));
         ctx.teller.idle().iter().for_each(|key| ctx.bindings.wake(key));
         tokio::time::sleep(wait).await;
     }
@@ -410,7 +410,7 @@ async fn wake_crowded(ctx: Arc<Context>) {
 async fn look_ahead(ctx: Arc<Context>) {
     loop {
         tokio::time::sleep(AHEAD).await;
-        ctx.look_ahead(AHEAD + Duration::from_millis(400)).await;
+        ctx.look_ahead(AHEAD + Duration::from_millis(400));
     }
 }
 
@@ -449,7 +449,13 @@ async fn pass(binding: Arc<InstanceRoleBinding>, ctx: &Arc<Context>) -> Result<A
     );
     traces::stamp(&span);
     let pass = tracing::Instrument::instrument(reconcile::reconcile(binding, ctx, term), span);
-    guarded(&ctx.metrics, &key, pass).await.inspect_err(|_| ctx.leave_queues(&key))
+    // Who was overtaken looks again at once, and keeps its place until then.
+    let keeps_place = |error: &PassError| matches!(error, PassError::Kubernetes(kubernetes::Error::Conflict));
+    let result = guarded(&ctx.metrics, &key, pass).await;
+    if result.as_ref().is_err_and(|error| !keeps_place(error)) {
+        ctx.leave_queues(&key);
+    }
+    result
 }
 
 fn after(key: &Key, uid: &str, error: &PassError, ctx: &Context) -> Action {

@@ -1,4 +1,4 @@
-//! The trail of changes: one log line, and one Event, for each write that went out to EC2.
+//! The trail of changes: one log line for each write that went out to EC2, and one Event unless EC2 refused it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
@@ -91,10 +91,19 @@ pub fn changed(ctx: &Context, subject: &Subject, write: &Write, decision: &Decis
 }
 
 /// EC2 refused the write, or its answer was lost: then the next look tells.
-pub fn failed(subject: &Subject, write: &Write, decision: &Decision, error: &Error) {
+pub fn failed(ctx: &Context, subject: &Subject, write: &Write, decision: &Decision, error: &Error) {
     let code = error.code();
     if error.outcome_unknown() {
         line!(subject, write, decision, { code, %error, }, "whether the instance profile changed is not known");
+        let (instance, action) = (&subject.desired.instance, name(write.operation()));
+        let (from, to) = (write.from(), write.to());
+        let note = format!(
+            "no reply came to {action} for {instance}, from {} to {}: the next look tells whether it was carried out",
+            from.as_str(),
+            to.as_str()
+        );
+        let profile = to.profile().or(from.profile()).map(|profile| profile.as_str().to_owned());
+        ctx.events.tell(&*subject.object, Tale { warning: true, reason: "ReplyLost", action, note, profile });
     } else {
         line!(subject, write, decision, { code, %error, }, "EC2 did not carry out the change");
     }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::{Evidence, Step};
 
+/// The reason of the condition `Authorized` where a grant covers the binding: of it alone there is one that no row has.
+pub const GRANTED: &str = "Granted";
+
 /// Why a binding is where it is. The names are stable API: they stand in conditions, Events and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {

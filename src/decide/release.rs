@@ -31,7 +31,7 @@ fn farewell(how: Farewell, message: impl Into<String>) -> Decision {
 pub(super) fn left_alone() -> Decision {
     farewell(
         Farewell::LeftInPlace,
-        "no InstanceRoleGrant lets this binding change the instance any more, so it is left as it is",
+        "no InstanceRoleGrant lets this binding change the instance (it is gone, or has allowNone: false), so it is left as it is",
     )
 }
 

@@ -47,6 +47,8 @@ pub struct Bucket {
     filled: Instant,
     /// When tokens were set aside, oldest first.
     aside: VecDeque<Instant>,
+    /// When a throttle last halved the rate.
+    halved: Option<Instant>,
 }
 
 /// What was set aside for so long has been spent, whatever became of it.
@@ -54,13 +56,16 @@ const ASIDE: Duration = Duration::from_secs(60);
 
 /// The rate never falls below this share of the limit's: somebody else may spend all there is for a while.
 const FLOOR: f64 = 1.0 / 16.0;
+/// Throttles within this time are one: the calls were under way together.
+const TOGETHER: Duration = Duration::from_secs(1);
 /// How fast the rate climbs back, in shares of the limit's rate per second.
 const CLIMB: f64 = 1.0 / 60.0;
 
 impl Bucket {
     /// A full bucket.
     pub fn new(limit: Limit, now: Instant) -> Self {
-        Self { limit, rate: limit.per_second, tokens: limit.burst, filled: now, aside: VecDeque::new() }
+        let (rate, tokens, aside) = (limit.per_second, limit.burst, VecDeque::new());
+        Self { limit, rate, tokens, filled: now, aside, halved: None }
     }
 
     /// Takes a token, or says how long until there is one.
@@ -99,6 +104,10 @@ impl Bucket {
     pub fn throttled(&mut self, now: Instant) {
         self.fill(now);
         self.tokens = 0.0;
+        if self.halved.is_some_and(|at| now.saturating_duration_since(at) < TOGETHER) {
+            return;
+        }
+        self.halved = Some(now);
         self.rate = (self.rate / 2.0).max(self.limit.per_second * FLOOR);
     }
 

@@ -167,6 +167,20 @@ pub enum Error {
 const ROLE_REFUSED: [&str; 4] =
     ["AccessDenied", "RegionDisabledException", "ValidationError", "PackedPolicyTooLarge"];
 
+/// What an error says, and each of its causes that says more.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if words.last().is_none_or(|before| !before.contains(&said)) {
+            words.push(said);
+        }
+        next = cause.source();
+    }
+    words.join(": ")
+}
+
 impl Error {
     /// Reads what the SDK says of a call.
     pub fn from_sdk<E>(
@@ -178,7 +192,7 @@ impl Error {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let whole = || format!("{}", DisplayErrorContext(error));
-        let cause = || whole().chars().take(300).collect::<String>();
+        let cause = || causes(error).chars().take(300).collect::<String>();
         match error {
             _ if let Some(cause) = among::<Closed>(error) => Self::NotSent { operation, cause },
             _ if among::<Late>(error).is_some() => Self::Late { operation },
@@ -201,7 +215,7 @@ impl Error {
                 }
             }
             SdkError::DispatchFailure(failure)
-                if !failure.is_io() && !failure.is_timeout() && cause().contains("credentials") =>
+                if !failure.is_io() && !failure.is_timeout() && whole().contains("credentials") =>
             {
                 let refused = |code: &&str| whole().contains(*code);
                 match role.zip(ROLE_REFUSED.into_iter().find(refused)) {

@@ -152,7 +152,9 @@ impl Fleet {
 
     /// When what our last write changed will have settled, if it has not.
     pub fn settles(&self, id: &InstanceId) -> Option<Timestamp> {
-        self.entries().get(id).and_then(|entry| entry.write.as_ref()).map(|write| write.settles)
+        let entries = self.entries();
+        let settles = entries.get(id)?.write.as_ref()?.settles;
+        (settles > Timestamp::now()).then_some(settles)
     }
 
     /// Looks up the associations of one instance, by its id. While our own last write settles there is no hurry: nothing is

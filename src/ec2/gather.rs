@@ -23,8 +23,8 @@ const HURRY: Duration = Duration::from_millis(500);
 const LEISURE: Duration = Duration::from_secs(3);
 /// From so many on it is a crowd.
 const CROWD: usize = 5;
-/// … and for so long more are expected.
-const AFTERWARDS: Duration = Duration::from_secs(5);
+/// … and for so long more are expected: longer than from one crowd of looks that fell due together to the next.
+const AFTERWARDS: Duration = Duration::from_secs(7);
 
 /// How long a look-up may wait for others where a crowd asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::ids::InstanceId;
 /// What a listing saw.
 #[derive(Debug)]
 pub struct Listed {
-    /// Calls made.
+    /// Calls made, those that EC2 throttled aside.
     pub calls: usize,
     /// Whether each instance was asked for by its id, so that a missing row means that there is none.
     pub by_id: bool,
@@ -46,8 +46,7 @@ pub async fn list(
     if batches > 1 && pages.0.is_none_or(|pages| pages <= batches) {
         let mut next = None;
         loop {
-            let token = ec2.read_token(Read::Associations).await;
-            let (page, following) = ec2.associations_page(token, next).await?;
+            let (page, following) = page(ec2, next.as_deref()).await?;
             calls += 1;
             found(Part::Rows(page));
             next = following;
@@ -69,6 +68,25 @@ pub async fn list(
         malformed.extend(bad);
     }
     Ok(Listed { calls, by_id: true, malformed })
+}
+
+/// So often a page that EC2 throttled is asked for again. Each throttle has emptied our bucket, so a try waits until there
+/// is a token.
+const TRIES: u32 = 5;
+
+/// One page of the Region. One that is throttled does not lose those before it.
+async fn page(ec2: &Ec2, after: Option<&str>) -> Result<(Vec<Row>, Option<String>), Error> {
+    let mut tries = 0;
+    loop {
+        let token = ec2.read_token(Read::Associations).await;
+        tries += 1;
+        match ec2.associations_page(token, after.map(str::to_owned)).await {
+            Err(error) if error.meaning() == Meaning::Throttled && tries < TRIES => {
+                tracing::debug!(%error, tries, "a page is asked for again");
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// The associations of a batch, and the ids that EC2 calls malformed. One such id fails the call for all, so

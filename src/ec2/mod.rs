@@ -26,6 +26,9 @@ mod tests;
 pub mod turns;
 mod whole;
 
+/// The SDK's search for instance metadata as the log names it. Outside of EC2 there is none, which is no news.
+pub const QUIET: &str = "aws_config::imds";
+
 pub use again::again;
 pub use catalogue::Catalogue;
 pub use client::{Ec2, Reply};

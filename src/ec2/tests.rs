@@ -201,3 +201,15 @@ async fn a_throttled_read_lowers_the_rate_of_reads_of_its_kind_and_loses_nothing
     assert!(ids.iter().all(|id| matches!(stage.rows(id).0, Rows::One(_))));
     stage.fleet.pass().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_throttled_is_asked_for_again_and_those_before_it_are_not() {
+    let stage = Stage::new().await;
+    let ids = stage.instances(2_300);
+    stage.track(&ids);
+    stage.admin("POST", "faults", &json!({"action": LISTING, "skip": 1, "count": 2, "effect": "throttle"}));
+    let since = stage.last_call();
+    assert_eq!(stage.fleet.pass().await.unwrap().calls, 3);
+    assert_eq!(stage.asked(since).len(), 5);
+    assert!(ids.iter().all(|id| matches!(stage.rows(id).0, Rows::One(_))));
+}

@@ -34,21 +34,48 @@ const OTHERS_EVERY: u32 = 4;
 pub struct Turns<G, K> {
     bucket: Bucket,
     groups: VecDeque<(G, Lane<K>)>,
-    waiting: HashMap<K, (G, Class)>,
-    granted: HashMap<K, Instant>,
+    waiting: HashMap<K, Place<G>>,
+    granted: HashMap<K, (Place<G>, Instant)>,
+    /// How many places were given out, so that no two are the same.
+    count: u64,
     since_drift: u32,
     seconds_in_a_row: u32,
 }
 
-#[derive(Debug)]
-struct Lane<K> {
-    second: VecDeque<K>,
-    asked: VecDeque<K>,
-    drift: VecDeque<K>,
+/// A place in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place<G> {
+    group: G,
+    class: Class,
+    number: u64,
 }
 
+/// Those of one class in one group that wait. Who leaves does so by losing its place: what is left of it in the line is
+/// passed over.
+#[derive(Debug)]
+struct Line<K> {
+    places: VecDeque<(K, u64)>,
+    waiting: usize,
+}
+
+/// Those of one group that wait.
+#[derive(Debug)]
+struct Lane<K> {
+    second: Line<K>,
+    asked: Line<K>,
+    drift: Line<K>,
+}
+
+/// A line with so many times more left-overs than waiting ones is cleared of them.
+const LEFT_OVER: usize = 2;
+
 impl<K> Lane<K> {
-    fn of(&mut self, class: Class) -> &mut VecDeque<K> {
+    fn new() -> Self {
+        let line = || Line { places: VecDeque::new(), waiting: 0 };
+        Self { second: line(), asked: line(), drift: line() }
+    }
+
+    fn of(&mut self, class: Class) -> &mut Line<K> {
         match class {
             Class::SecondHalf => &mut self.second,
             Class::Asked => &mut self.asked,
@@ -56,12 +83,12 @@ impl<K> Lane<K> {
         }
     }
 
-    fn in_order(&self) -> impl Iterator<Item = &K> {
-        self.second.iter().chain(&self.asked).chain(&self.drift)
+    fn in_order(&self) -> impl Iterator<Item = &(K, u64)> {
+        self.second.places.iter().chain(&self.asked.places).chain(&self.drift.places)
     }
 
     fn is_empty(&self) -> bool {
-        self.second.is_empty() && self.asked.is_empty() && self.drift.is_empty()
+        self.second.waiting + self.asked.waiting + self.drift.waiting == 0
     }
 }
 
@@ -82,6 +109,7 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
             groups: VecDeque::new(),
             waiting: HashMap::new(),
             granted: HashMap::new(),
+            count: 0,
             since_drift: 0,
             seconds_in_a_row: 0,
         }
@@ -95,18 +123,9 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         if self.waiting.is_empty() && self.bucket.set_aside(now).is_ok() {
             return Turn::Now;
         }
-        if self.waiting.get(key).is_none_or(|(_, before)| *before != class) {
+        if self.waiting.get(key).is_none_or(|place| place.class != class) {
             self.forget_waiting(key);
-            self.waiting.insert(key.clone(), (group.clone(), class));
-            match self.groups.iter_mut().find(|(g, _)| g == group) {
-                Some((_, lane)) => lane.of(class).push_back(key.clone()),
-                None => {
-                    let mut lane =
-                        Lane { second: VecDeque::new(), asked: VecDeque::new(), drift: VecDeque::new() };
-                    lane.of(class).push_back(key.clone());
-                    self.groups.push_back((group.clone(), lane));
-                }
-            }
+            self.line_up(group, key, class, false);
         }
         let mut probe = self.bucket.clone();
         let one = probe.take(now).err().unwrap_or_default();
@@ -126,22 +145,24 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         self.bucket.spend(now);
     }
 
-    /// A turn that was taken was not used after all.
-    pub fn give_back(&mut self) {
+    /// A turn was taken and not used, by no fault of whoever had it: the next one is theirs.
+    pub fn lost(&mut self, group: &G, key: &K, class: Class) {
         self.bucket.give_back();
+        self.forget_waiting(key);
+        self.line_up(group, key, class, true);
     }
 
     /// Gives turns for the tokens there are: who may go now, and when to call again.
     pub fn advance(&mut self, now: Instant) -> (Vec<K>, Duration) {
         let before = self.granted.len();
-        self.granted.retain(|_, at| now.saturating_duration_since(*at) < TURN);
+        self.granted.retain(|_, (_, at)| now.saturating_duration_since(*at) < TURN);
         (self.granted.len()..before).for_each(|_| self.bucket.give_back());
         let mut told = Vec::new();
         while !self.waiting.is_empty() {
             match self.bucket.set_aside(now) {
                 Ok(()) => match self.next() {
-                    Some(key) => {
-                        self.granted.insert(key.clone(), now);
+                    Some((key, place)) => {
+                        self.granted.insert(key.clone(), (place, now));
                         told.push(key);
                     }
                     None => break,
@@ -157,6 +178,11 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         self.waiting.contains_key(key)
     }
 
+    /// Whether the turn of this one has come.
+    pub fn has_turn(&self, key: &K) -> bool {
+        self.granted.contains_key(key)
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -165,21 +191,31 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
     /// How many changes that somebody asked for wait in this group.
     pub fn asked_in(&self, group: &G) -> usize {
         let lane = self.groups.iter().find(|(other, _)| other == group);
-        lane.map_or(0, |(_, lane)| lane.second.len() + lane.asked.len())
+        lane.map_or(0, |(_, lane)| lane.second.waiting + lane.asked.waiting)
     }
 
     /// Who is likely to have a turn within this time, in about the order in which they will.
     pub fn upcoming(&self, horizon: Duration) -> Vec<K> {
         let count = self.bucket.refill(horizon);
-        let lanes: Vec<Vec<&K>> = self.groups.iter().map(|(_, lane)| lane.in_order().collect()).collect();
-        let longest = lanes.iter().map(Vec::len).max().unwrap_or_default();
-        let rounds = (0..longest.min(count)).flat_map(|at| lanes.iter().filter_map(move |lane| lane.get(at)));
+        let in_line = |(key, number): &&(K, u64)| self.waiting.get(key).is_some_and(|p| p.number == *number);
+        let lanes = self
+            .groups
+            .iter()
+            .map(|(_, lane)| lane.in_order().filter(in_line).map(|(key, _)| key).take(count).collect());
+        let lanes: Vec<Vec<&K>> = lanes.collect();
+        let rounds = (0..count).flat_map(|at| lanes.iter().filter_map(move |lane| lane.get(at)));
         rounds.take(count).map(|key| (*key).clone()).collect()
     }
 
-    /// EC2 throttled a call of this kind.
+    /// EC2 throttled a call of this kind. Who was given a turn by tokens that are not there is first in line again.
     pub fn throttled(&mut self, now: Instant) {
         self.bucket.throttled(now);
+        let mut granted: Vec<(K, Place<G>)> =
+            self.granted.drain().map(|(key, (place, _))| (key, place)).collect();
+        granted.sort_by_key(|(_, place)| std::cmp::Reverse(place.number));
+        for (key, Place { group, class, .. }) in granted {
+            self.lost(&group, &key, class);
+        }
     }
 
     /// Whether a throttle holds the rate down.
@@ -192,20 +228,28 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         self.bucket.free(now)
     }
 
-    fn next(&mut self) -> Option<K> {
-        let other = self.groups.iter().position(|(_, lane)| !lane.asked.is_empty() || !lane.drift.is_empty());
-        let urgent = self.groups.iter().position(|(_, lane)| !lane.second.is_empty());
+    fn next(&mut self) -> Option<(K, Place<G>)> {
+        let other = self.groups.iter().position(|(_, lane)| lane.asked.waiting + lane.drift.waiting > 0);
+        let urgent = self.groups.iter().position(|(_, lane)| lane.second.waiting > 0);
         let urgent = urgent.filter(|_| other.is_none() || self.seconds_in_a_row + 1 < OTHERS_EVERY);
-        let drift = self.groups.iter().position(|(_, lane)| !lane.drift.is_empty());
+        let drift = self.groups.iter().position(|(_, lane)| lane.drift.waiting > 0);
         let starved = drift.filter(|_| self.since_drift + 1 >= DRIFT_EVERY);
         let (group, mut lane) = self.groups.remove(urgent.or(starved).or(other)?)?;
         let class = match (urgent, starved) {
             (Some(_), _) => Class::SecondHalf,
             (None, Some(_)) => Class::Drift,
-            (None, None) if lane.asked.is_empty() => Class::Drift,
+            (None, None) if lane.asked.waiting == 0 => Class::Drift,
             (None, None) => Class::Asked,
         };
-        let key = lane.of(class).pop_front();
+        let line = lane.of(class);
+        let mut first = None;
+        while let Some((key, number)) = line.places.pop_front() {
+            if self.waiting.get(&key).is_some_and(|place| place.number == number) {
+                first = self.waiting.remove_entry(&key);
+                line.waiting -= 1;
+                break;
+            }
+        }
         if !lane.is_empty() {
             self.groups.push_back((group, lane));
         }
@@ -214,17 +258,42 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
             Class::Asked => (0, self.since_drift.saturating_add(1)),
             Class::Drift => (0, 0),
         };
-        key.inspect(|key| {
-            self.waiting.remove(key);
-        })
+        first
+    }
+
+    /// Gives a place at an end of the line.
+    fn line_up(&mut self, group: &G, key: &K, class: Class, first: bool) {
+        self.count += 1;
+        let at = match self.groups.iter().position(|(other, _)| other == group) {
+            Some(at) => at,
+            None => {
+                self.groups.push_back((group.clone(), Lane::new()));
+                self.groups.len() - 1
+            }
+        };
+        let Some((_, lane)) = self.groups.get_mut(at) else { return };
+        let line = lane.of(class);
+        match first {
+            true => line.places.push_front((key.clone(), self.count)),
+            false => line.places.push_back((key.clone(), self.count)),
+        }
+        line.waiting += 1;
+        self.waiting.insert(key.clone(), Place { group: group.clone(), class, number: self.count });
     }
 
     fn forget_waiting(&mut self, key: &K) {
-        let Some((group, class)) = self.waiting.remove(key) else { return };
-        if let Some((_, lane)) = self.groups.iter_mut().find(|(g, _)| *g == group) {
-            lane.of(class).retain(|k| k != key);
+        let Some(Place { group, class, .. }) = self.waiting.remove(key) else { return };
+        let Some(at) = self.groups.iter().position(|(other, _)| *other == group) else { return };
+        let Some((_, lane)) = self.groups.get_mut(at) else { return };
+        let line = lane.of(class);
+        line.waiting -= 1;
+        if line.places.len() > (line.waiting + 8) * LEFT_OVER {
+            line.places
+                .retain(|(key, number)| self.waiting.get(key).is_some_and(|place| place.number == *number));
         }
-        self.groups.retain(|(_, lane)| !lane.is_empty());
+        if lane.is_empty() {
+            self.groups.remove(at);
+        }
     }
 }
 
@@ -274,6 +343,47 @@ mod tests {
         }
         turns.ask(&"b", &10, Class::Asked, now);
         assert_eq!(drain(&mut turns, now, 4), [1, 10, 2, 3]);
+    }
+
+    #[test]
+    fn who_leaves_is_passed_over_and_comes_back_as_the_last() {
+        let (mut turns, now) = exhausted();
+        for key in 1..=1000 {
+            turns.ask(&"a", &key, Class::Asked, now);
+        }
+        (2..=999).for_each(|key| turns.leave(&key));
+        assert_eq!(turns.asked_in(&"a"), 2);
+        turns.ask(&"a", &2, Class::Asked, now);
+        assert_eq!(turns.upcoming(Duration::from_secs(5)), [1, 1000, 2]);
+        assert_eq!(drain(&mut turns, now, 4), [1, 1000, 2]);
+        assert_eq!((turns.waiting(), turns.groups.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_turn_that_is_lost_by_no_fault_of_ones_own_comes_again_first() {
+        let (mut turns, now) = exhausted();
+        for key in 1..=3 {
+            turns.ask(&"a", &key, Class::Asked, now);
+        }
+        let later = now + Duration::from_secs(1);
+        assert_eq!(turns.advance(later).0, [1]);
+        assert_eq!(turns.ask(&"a", &1, Class::Asked, later), Turn::Now);
+        turns.lost(&"a", &1, Class::Asked);
+        assert_eq!(drain(&mut turns, later, 3), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_throttle_takes_the_turns_back_that_were_given_and_keeps_their_order() {
+        let (mut turns, start) = queue(3.0);
+        for key in 0..8 {
+            turns.ask(&"a", &key, Class::Asked, start);
+        }
+        (0..3).for_each(|_| turns.used(start));
+        let later = start + Duration::from_secs(3);
+        assert_eq!(turns.advance(later).0, [3, 4, 5]);
+        turns.throttled(later);
+        assert!(!turns.has_turn(&3) && turns.is_waiting(&3) && turns.advance(later).0.is_empty());
+        assert_eq!(drain(&mut turns, later, 10), [3, 4, 5, 6, 7]);
     }
 
     #[test]

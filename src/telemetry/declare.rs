@@ -7,8 +7,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-/// The label `controller` of the `controller_runtime_` metrics: the kind in lower case, as Go controllers name
-/// theirs.
+/// The label `controller` of the `controller_runtime_` and `workqueue_` metrics, and `name` of the latter: the kind in
+/// lower case, as Go controllers name theirs.
 const CONTROLLER: &str = "instancerolebinding";
 
 /// Makes metrics and registers them. Each method takes the name in full, so that a search finds it, and the
@@ -85,5 +85,9 @@ impl Declare {
 
 fn opts(name: &str, help: &str) -> Opts {
     let opts = Opts::new(name, help);
-    if name.starts_with("controller_runtime_") { opts.const_label("controller", CONTROLLER) } else { opts }
+    match name.split('_').next() {
+        Some("controller") => opts.const_label("controller", CONTROLLER),
+        Some("workqueue") => opts.const_label("controller", CONTROLLER).const_label("name", CONTROLLER),
+        _ => opts,
+    }
 }

@@ -1,6 +1,8 @@
 //! The words that metric labels may carry. A label is drawn from a closed set, or becomes [`OTHER`]:
 //! the number of series stays bounded whatever AWS, a tenant or a bug sends.
 
+use std::borrow::Cow;
+
 /// The label value of everything that is not in the set.
 pub const OTHER: &str = "Other";
 
@@ -75,6 +77,11 @@ const CODES: [&str; 38] = [
 
 /// How the deletion of a binding ended.
 pub const OUTCOMES: [&str; 5] = ["Done", "LeftInPlace", "NotRestored", "HandedOver", "ForceReleased"];
+
+/// The HTTP status of a reply, if it is one.
+pub fn status(code: u16) -> Cow<'static, str> {
+    if (100..600).contains(&code) { code.to_string().into() } else { OTHER.into() }
+}
 
 /// The methods of requests to the Kubernetes API server.
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];

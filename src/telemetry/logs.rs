@@ -68,10 +68,11 @@ pub enum LogError {
     Again(String),
 }
 
-/// Sets up logging for the whole process, and traces beside it. `level` is a filter in the syntax of `RUST_LOG`.
-pub fn init(format: LogFormat, level: &str, traces: Option<&Traces>) -> Result<(), LogError> {
+/// Sets up logging for the whole process, and traces beside it. `level` is a filter in the syntax of `RUST_LOG`; `quiet` are
+/// targets that tell only errors, unless it names them.
+pub fn init(format: LogFormat, level: &str, quiet: &[&str], traces: Option<&Traces>) -> Result<(), LogError> {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    subscriber(format, filter(level)?, colour, io::stderr)
+    subscriber(format, filter(level, quiet)?, colour, io::stderr)
         .with(traces.map(Traces::layer))
         .try_init()
         .map_err(|error| LogError::Again(error.to_string()))
@@ -96,7 +97,7 @@ where
     Registry::default().with(layer.with_filter(filter))
 }
 
-fn filter(level: &str) -> Result<EnvFilter, LogError> {
+fn filter(level: &str, quiet: &[&str]) -> Result<EnvFilter, LogError> {
     let bad = |problem: String| LogError::Level { value: level.to_owned(), problem };
     if level.trim().is_empty() {
         return Err(bad("it is empty".to_owned()));
@@ -104,10 +105,15 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
     if let Some(word) = bare_word(level) {
         return Err(bad(format!("`{word}` is not a level")));
     }
-    // The library's own span says once more which object it is; who asks for it by name gets it.
-    let quiet =
-        if level.contains("kube_runtime") { level.to_owned() } else { format!("{level},kube_runtime=warn") };
-    EnvFilter::builder().parse(quiet).map_err(|error| bad(error.to_string()))
+    // kube's own span says once more which object it is; who asks for it by name gets it.
+    let others = quiet.iter().map(|target| (*target, "error"));
+    let mut directives = level.to_owned();
+    for (target, at) in others.chain([("kube_runtime", "warn")]) {
+        if !level.contains(target) {
+            directives += &format!(",{target}={at}");
+        }
+    }
+    EnvFilter::builder().parse(directives).map_err(|error| bad(error.to_string()))
 }
 
 /// A part that is neither a level nor `target=level`. `RUST_LOG` reads such a word as a target with all its
@@ -143,7 +149,7 @@ mod tests {
     fn written(format: LogFormat, level: &str, say: impl FnOnce()) -> String {
         let page = Page::default();
         let writer = page.clone();
-        let lines = subscriber(format, filter(level).unwrap(), false, move || writer.clone());
+        let lines = subscriber(format, filter(level, &[]).unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(lines, say);
         String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
     }
@@ -177,7 +183,7 @@ mod tests {
         for good in
             ["info", "DEBUG", "off", "warn,kube=debug", "info,hyper=off", "[reconcile{binding=a}]=trace"]
         {
-            assert!(filter(good).is_ok(), "{good}");
+            assert!(filter(good, &[]).is_ok(), "{good}");
         }
         let text = written(LogFormat::Json, "warn,shouted=debug", || {
             tracing::debug!(target: "shouted", "heard");
@@ -189,7 +195,7 @@ mod tests {
     #[test]
     fn a_bad_level_is_refused_by_name_and_not_read_as_a_target() {
         for bad in ["", "inof", "info,kub", "kube=lots", "kube=info=debug", "info, hyper=off"] {
-            let told = filter(bad).unwrap_err().to_string();
+            let told = filter(bad, &[]).unwrap_err().to_string();
             assert!(told.starts_with(&format!("--log-level: `{bad}`: ")), "{told}");
             assert!(told.contains("expected a level"), "{told}");
         }

@@ -5,7 +5,7 @@
 //! first event misses that event. Label words come from [`labels`], never from the outside.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::core::{MetricVec, MetricVecBuilder};
@@ -29,6 +29,10 @@ const AWS_SECONDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5,
 /// The buckets of convergence: EC2 takes up to 90 s for one association, and a paced fleet up to an hour.
 const CONVERGENCE_SECONDS: [f64; 14] =
     [0.1, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+
+/// The buckets of a wait for a pass, and of a pass, as client-go has them.
+const QUEUE_SECONDS: [f64; 12] =
+    [0.00000001, 0.0000001, 0.000001, 0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0];
 
 /// What `instancerole_build_info` tells.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +62,9 @@ pub struct BindingCount {
 pub struct Metrics {
     registry: Registry,
     reconciles: Reconciles,
+    queue: Workqueue,
+    unfinished: Gauge,
+    longest: Gauge,
     panics: IntCounter,
     max_concurrent: IntGauge,
     leader: IntGaugeVec,
@@ -88,6 +95,44 @@ struct Reconciles {
     errors: IntCounter,
     seconds: Histogram,
     active: IntGauge,
+    work: Histogram,
+    retries: IntCounter,
+    /// When those under way began; as many as there are workers.
+    under_way: Arc<Mutex<Vec<Instant>>>,
+}
+
+/// What the queue of bindings that wait for a pass feeds.
+#[derive(Debug, Clone)]
+pub struct Workqueue {
+    depth: IntGauge,
+    adds: IntCounter,
+    seconds: Histogram,
+}
+
+impl Workqueue {
+    fn declare(to: &Declare) -> Result<Self, Error> {
+        Ok(Self {
+            depth: to.gauge("workqueue_depth", "Bindings that wait for a pass now.")?,
+            adds: to.counter("workqueue_adds_total", "Times that a binding began to wait for a pass.")?,
+            seconds: to.histogram(
+                "workqueue_queue_duration_seconds",
+                "Seconds that a binding waited for its pass.",
+                &QUEUE_SECONDS,
+            )?,
+        })
+    }
+
+    /// A binding begins to wait.
+    pub fn added(&self) {
+        self.adds.inc();
+        self.depth.inc();
+    }
+
+    /// Its pass begins after this time.
+    pub fn taken(&self, waited: Duration) {
+        self.depth.dec();
+        self.seconds.observe(waited.as_secs_f64());
+    }
 }
 
 /// One listing of a fleet view.
@@ -99,6 +144,10 @@ struct Listing {
 }
 
 impl Reconciles {
+    fn under_way(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn declare(to: &Declare) -> Result<Self, Error> {
         Ok(Self {
             total: to.counters(
@@ -116,6 +165,16 @@ impl Reconciles {
                 &RECONCILE_SECONDS,
             )?,
             active: to.gauge("controller_runtime_active_workers", "Bindings being looked at now.")?,
+            work: to.histogram(
+                "workqueue_work_duration_seconds",
+                "Seconds that a pass over one binding took.",
+                &QUEUE_SECONDS,
+            )?,
+            retries: to.counter(
+                "workqueue_retries_total",
+                "Passes over one binding that are made again because they could not be finished.",
+            )?,
+            under_way: Arc::default(),
         })
     }
 }
@@ -137,6 +196,15 @@ impl Metrics {
         )?;
         let metrics = Self {
             reconciles: Reconciles::declare(&to)?,
+            queue: Workqueue::declare(&to)?,
+            unfinished: to.float_gauge(
+                "workqueue_unfinished_work_seconds",
+                "Seconds since the passes that are under way began, added up: it grows while some are stuck.",
+            )?,
+            longest: to.float_gauge(
+                "workqueue_longest_running_processor_seconds",
+                "Seconds since the oldest pass that is under way began.",
+            )?,
             panics: to.counter(
                 "controller_runtime_reconcile_panics_total",
                 "Passes over one binding that panicked.",
@@ -152,7 +220,8 @@ impl Metrics {
             )?,
             kubernetes: to.counters(
                 "rest_client_requests_total",
-                "Requests to the Kubernetes API server, by method and HTTP status (<error>: no reply).",
+                "Requests to the Kubernetes API server about bindings, and about grants and namespaces before a write, by method \
+                 and HTTP status (<error>: no reply). Watches, the Lease and Events are not in it.",
                 &["code", "method"],
             )?,
             aws_requests: to.counters(
@@ -256,8 +325,15 @@ impl Metrics {
 
     /// Begins to measure a pass over one binding; see [`ReconcileTimer`].
     pub fn reconcile_timer(&self) -> ReconcileTimer {
+        let began = Instant::now();
         self.reconciles.active.inc();
-        ReconcileTimer { began: Instant::now(), result: None, reconciles: self.reconciles.clone() }
+        self.reconciles.under_way().push(began);
+        ReconcileTimer { began, result: None, reconciles: self.reconciles.clone() }
+    }
+
+    /// What the queue of passes feeds.
+    pub fn queue(&self) -> Workqueue {
+        self.queue.clone()
     }
 
     /// Counts a panic that was caught in a pass. The timer of that pass counts its error, not the panic.
@@ -277,8 +353,8 @@ impl Metrics {
 
     /// Counts one request to the Kubernetes API server; no `status` where no reply came.
     pub fn kubernetes_request(&self, method: &str, status: Option<u16>) {
-        let code = status.map_or_else(|| "<error>".to_owned(), |status| status.to_string());
-        series(&self.kubernetes, &[code.as_str(), labels::method(method)], |counter| counter.inc());
+        let code = status.map_or("<error>".into(), labels::status);
+        series(&self.kubernetes, &[&*code, labels::method(method)], |counter| counter.inc());
     }
 
     /// Counts and measures one attempt of an AWS call: `code` is the reply's error code, [`labels::OK`],
@@ -377,6 +453,10 @@ impl Metrics {
         self.resync.set(longest.unwrap_or_default().as_secs_f64());
         let oldest = views.values().map(|listing| listing.began.elapsed()).max();
         self.list_age.set(oldest.unwrap_or_default().as_secs_f64());
+        let under_way: Vec<f64> =
+            self.reconciles.under_way().iter().map(|began| began.elapsed().as_secs_f64()).collect();
+        self.unfinished.set(under_way.iter().sum());
+        self.longest.set(under_way.into_iter().fold(0.0, f64::max));
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
@@ -404,12 +484,23 @@ impl ReconcileTimer {
 
 impl Drop for ReconcileTimer {
     fn drop(&mut self) {
-        let Reconciles { total, errors, seconds, active } = &self.reconciles;
+        let Reconciles { total, errors, seconds, active, work, retries, .. } = &self.reconciles;
         active.dec();
-        seconds.observe(self.began.elapsed().as_secs_f64());
+        let took = self.began.elapsed().as_secs_f64();
+        seconds.observe(took);
+        work.observe(took);
+        {
+            let mut under_way = self.reconciles.under_way();
+            if let Some(at) = under_way.iter().position(|began| *began == self.began) {
+                under_way.swap_remove(at);
+            }
+        }
         let result = self.result.or_else(|| std::thread::panicking().then_some(ReconcileResult::Error));
         let Some(result) = result else { return };
         series(total, &[result.as_str()], |counter| counter.inc());
+        if matches!(result, ReconcileResult::Error | ReconcileResult::Requeue) {
+            retries.inc();
+        }
         if result == ReconcileResult::Error {
             errors.inc();
         }

@@ -23,6 +23,6 @@ pub mod traces;
 pub use http::{ListenError, Serving, serve_health, serve_metrics};
 pub use labels::{DriftCause, MutationResult, ReconcileResult};
 pub use logs::{LogError, LogFormat};
-pub use metrics::{BindingCount, BuildInfo, Metrics, ReconcileTimer};
+pub use metrics::{BindingCount, BuildInfo, Metrics, ReconcileTimer, Workqueue};
 pub use readiness::{Check, Readiness};
 pub use traces::Traces;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use world::{ACCOUNT, AwsCli, Sandbox, Scenario, World, WorldOptions, eventually_ok, repository};
+use world::{ACCOUNT, AwsCli, Sandbox, Scenario, Scratch, World, WorldOptions, eventually_ok, repository};
 
 use crate::stage::{ASSOCIATE, DISASSOCIATE, REPLACE, Story, is_held, message, quick_world, world};
 
@@ -230,16 +230,16 @@ fn a_role_is_passed_by_the_pass_role_statement_alone_and_to_ec2_alone() -> Resul
 fn forms_for_other_partitions() -> Result<Vec<Value>> {
     let readme = std::fs::read_to_string(repository().join("deploy/iam/README.md"))?;
     let section = readme.split("### China and GovCloud").nth(1).context("no section on China")?;
-    let commands =
-        section.split("```sh").nth(1).and_then(|rest| rest.split("```").next()).context("no commands")?;
-    let forms = commands.trim().split_inclusive("> policy.json").map(|command| {
-        let command = command.replace("> policy.json", "| sed s/111122223333/123456789012/");
-        let output = Command::new("sh")
-            .args(["-c", &command])
-            .current_dir(repository().join("deploy/iam"))
-            .output()?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let commands = section.split("```sh").skip(1).filter_map(|rest| rest.split("```").next());
+    let forms = commands.map(|command| {
+        let folder = Scratch::new("partition")?;
+        let policy = folder.path().join("policy.json");
+        let full = shipped("full.json")?;
+        std::fs::write(&policy, serde_json::to_string_pretty(&full)?)?;
+        let output = Command::new("sh").args(["-ec", command]).current_dir(folder.path()).output()?;
         ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).with_context(|| command.clone())
+        serde_json::from_str(&std::fs::read_to_string(policy)?).context(command.to_owned())
     });
     forms.collect()
 }

@@ -1,10 +1,11 @@
 //! `plan -f`: what `run` would do, from files, with no cluster at hand and nothing written.
 
 use std::fs;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use world::{ACCOUNT, REGION, Sandbox, Scratch};
+use world::{ACCOUNT, REGION, Sandbox, Scratch, eventually_ok};
 
 use crate::command::{Ran, manifest, plan, program, run, said};
 use crate::stage::{ASSOCIATE, DISASSOCIATE, REPLACE};
@@ -196,8 +197,13 @@ fn what_a_binding_or_a_flag_asks_to_be_left_alone_is_no_change() -> Result<()> {
     let rows = with(&["--require-instance-tag=managed=yes"])?.rows(3)?;
     assert_eq!(said(&rows)[2], ["c", "Refuse", "NotAuthorized"]);
     sandbox.retag(&i[2], &json!({"managed": "yes"}))?;
-    let rows = with(&["--require-instance-tag=managed=yes", "--default-deletion-policy=Retain"])?.rows(3)?;
-    assert_eq!(said(&rows)[2], ["c", ASSOCIATE, "Declared"]);
+    // DescribeInstances is a moment behind.
+    eventually_ok("the tag is seen", Duration::from_secs(10), || -> Result<()> {
+        let flags = ["--require-instance-tag=managed=yes", "--default-deletion-policy=Retain"];
+        let rows = with(&flags)?.rows(3)?;
+        ensure!(said(&rows)[2] == ["c", ASSOCIATE, "Declared"], "{rows:#?}");
+        Ok(())
+    })?;
     let rows = with(&[])?.rows(2)?;
     let expected = [["a", "None", "ObserveOnly"], ["b", "None", "Suspended"], ["c", ASSOCIATE, "Declared"]];
     assert_eq!(said(&rows), expected);

@@ -1,10 +1,11 @@
 //! The Grafana dashboard: Prometheus' own engine takes each of its queries, and shows what happened.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use world::{repository, tool};
+use world::{eventually, repository, tool};
 
 use crate::stage::scenario;
 
@@ -21,6 +22,11 @@ fn every_query_is_evaluated_and_shows_what_happened() -> Result<()> {
     scrape(1_750_000_000_000)?;
     s.bind("web", &i, &json!({"name": "dashboard-app"}))?;
     s.wait_until_ready("web")?;
+    // Bindings are counted once a pass.
+    let labels = ["condition=\"Ready\"", "status=\"True\""];
+    eventually("it is counted", Duration::from_secs(90), || {
+        (s.world().controller().ok()?.metric("instancerole_bindings", &labels).ok()? >= 1.0).then_some(())
+    })?;
     scrape(1_750_000_010_000)?;
 
     let board = repository().join("deploy/monitoring/dashboard.json");

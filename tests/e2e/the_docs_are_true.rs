@@ -1,4 +1,4 @@
-//! The README and the pages of `docs/` are true: every block of code in them is run here, against the real API server and
+//! The README, those of `deploy/` and the pages of `docs/` are true: every block of code in them is run here, against the real API server and
 //! the emulated EC2, in the order in which a reader meets it.
 //!
 //! What a block is follows from its language, and from a comment before it, which no reader sees:
@@ -6,7 +6,7 @@
 //!   of that name for the commands that follow.
 //! - `sh`: commands that must succeed. Those of a page are one script.
 //! - `console`: commands after `$ ` with what they print, which must be the same, ids and times aside.
-//!   `UPDATE_DOCS=1 make e2e T=every_command` writes it anew. After `<!-- fails -->` they fail.
+//!   `UPDATE_DOCS=1 make e2e T=every_command` writes it anew. After `<!-- fails -->` they fail, after `<!-- fails: 2 -->` with that status.
 //! - `json`: must be JSON; also a file where one is named.
 //! - `text`: a drawing; there is no command in it.
 //!
@@ -33,7 +33,15 @@ fn pages() -> Result<Vec<Page>> {
     std::iter::once(PathBuf::from("README.md")).chain(listed).map(|path| Page::read(&path)).collect()
 }
 
-/// Every page in the folder `docs`.
+/// The same, and the READMEs beside what is deployed.
+fn all_pages() -> Result<Vec<Page>> {
+    let mut beside = BTreeSet::new();
+    files(Path::new("deploy"), &mut beside)?;
+    let beside: Vec<Page> = beside.iter().map(|path| Page::read(path)).collect::<Result<_>>()?;
+    Ok(pages()?.into_iter().chain(beside).collect())
+}
+
+/// Every page in a folder.
 fn files(folder: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(repository().join(folder))? {
         let path = folder.join(entry?.file_name());
@@ -55,7 +63,7 @@ fn links(text: &str) -> Vec<String> {
 /// Every block has a class: reading fails otherwise. And what is not run is the exception.
 #[test]
 fn every_block_says_what_it_is() -> Result<()> {
-    let pages = pages()?;
+    let pages = all_pages()?;
     let blocks: Vec<&page::Block> = pages.iter().flat_map(|page| &page.blocks).collect();
     let commands = blocks.iter().filter(|block| matches!(block.class, Class::Shell | Class::Session));
     let left_out = blocks.iter().filter(|block| matches!(block.class, Class::NotRun));
@@ -82,7 +90,7 @@ fn every_page_is_in_the_table_of_contents_once() -> Result<()> {
 #[test]
 fn every_link_leads_somewhere() -> Result<()> {
     const HERE: &str = "https://github.com/instancerole-dev/instance-role-controller/";
-    for page in pages()? {
+    for page in all_pages()? {
         let text = std::fs::read_to_string(repository().join(&page.path))?;
         for link in links(&text) {
             let (target, anchor) = link.split_once('#').unwrap_or((&link, ""));
@@ -116,7 +124,7 @@ fn every_link_leads_somewhere() -> Result<()> {
 fn the_api_server_takes_every_manifest() -> Result<()> {
     let plane = World::shared()?.control_plane();
     let mut tried = 0;
-    for page in pages()? {
+    for page in all_pages()? {
         for block in page.blocks.iter().filter(|block| matches!(block.class, Class::Manifests)) {
             for object in block.objects()? {
                 if let Some(namespace) = object["metadata"]["namespace"].as_str() {
@@ -138,7 +146,7 @@ fn the_api_server_takes_every_manifest() -> Result<()> {
 /// Pages are read side by side: mostly they wait.
 #[test]
 fn every_command_does_what_the_page_says() -> Result<()> {
-    let pages = pages()?;
+    let pages = all_pages()?;
     let next = AtomicUsize::new(0);
     let read = || {
         let mut wrong = Vec::new();

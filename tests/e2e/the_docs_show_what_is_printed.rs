@@ -43,22 +43,10 @@ fn played(block: &str, folder: &Scratch, sandbox: &Sandbox) -> Result<String> {
         let mut bash = Command::new("bash");
         sandbox.aws_env().apply_to(&mut bash).current_dir(folder.path());
         let shown = command.replacen("instance-role-controller", &program.display().to_string(), 1);
-        // jq need not be there; what it does here is little.
-        let (shown, is_short) = match shown.split_once(" | jq ") {
-            Some((plan, _)) => (plan.to_owned(), true),
-            None => (shown, false),
-        };
         let ran = run(&mut bash, &["-c", &shown], "")?;
         code = ran.code;
         text.push_str(&ran.told);
-        if is_short {
-            let rows: Vec<serde_json::Value> = serde_json::from_str(&ran.out)?;
-            for row in rows {
-                text.push_str(&format!("{}\n", json!([row["name"], row["operation"], row["reason"]])));
-            }
-        } else {
-            text.push_str(&ran.out);
-        }
+        text.push_str(&ran.out);
     }
     Ok(text)
 }

@@ -1,8 +1,10 @@
 //! Each change of the cloud is one line of the log, one entry of the status and one Event, and all three name EC2's request.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use world::{Grants, World, WorldOptions, eventually_ok};
+use world::{Grants, World, WorldOptions, eventually, eventually_ok};
 
 use crate::stage::{ASSOCIATE, DISASSOCIATE, REPLACE, Story, is_observed, world};
 
@@ -130,5 +132,14 @@ fn what_ec2_refused_and_what_nobody_knows_is_told_apart() -> Result<()> {
     assert_eq!(told("EC2 did not carry out the change"), 1, "{messages:#?}");
     assert_eq!(told("whether the instance profile changed is not known"), 1, "{messages:#?}");
     assert_eq!(told("instance profile changed"), 0, "nothing is claimed that no reply told");
+    let lost = eventually("the Event", Duration::from_secs(30), || {
+        let events = s.events("web").ok()?;
+        events.into_iter().find(|event| event["reason"] == "ReplyLost")
+    })?;
+    assert_eq!(lost["type"], "Warning");
+    assert!(
+        lost["note"].as_str().is_some_and(|note| note.contains(ASSOCIATE) && note.contains(&i)),
+        "{lost}"
+    );
     Ok(())
 }

@@ -68,7 +68,9 @@ pub(super) async fn given(
         .map(|namespace| (namespace.name_any(), namespace.metadata.labels.unwrap_or_default()))
         .collect();
     if asked.is_empty() {
-        notes.push("note: there is no such InstanceRoleBinding, so there is nothing to plan".to_owned());
+        let place = if all_namespaces { "the cluster".to_owned() } else { format!("namespace {namespace}") };
+        let which = selector.map(|selector| format!(" with {selector}")).unwrap_or_default();
+        notes.push(format!("note: {place} has no InstanceRoleBinding{which}, so there is nothing to plan"));
     }
     Ok(Given {
         sources: Sources {

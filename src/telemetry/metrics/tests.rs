@@ -47,6 +47,13 @@ fn the_names_are_those_of_the_conventions() {
         "controller_runtime_reconcile_time_seconds",
         "controller_runtime_max_concurrent_reconciles",
         "controller_runtime_active_workers",
+        "workqueue_depth",
+        "workqueue_adds_total",
+        "workqueue_queue_duration_seconds",
+        "workqueue_work_duration_seconds",
+        "workqueue_unfinished_work_seconds",
+        "workqueue_longest_running_processor_seconds",
+        "workqueue_retries_total",
         "leader_election_master_status",
         "rest_client_requests_total",
         "instancerole_aws_api_requests_total",
@@ -98,7 +105,7 @@ fn foreign_words_do_not_grow_the_number_of_series() {
         metrics.throttled(&format!("Op{i}"));
         metrics.mutation(&format!("Op{i}"), MutationResult::Failed);
         metrics.budget(&format!("Op{i}"), 1.0);
-        metrics.kubernetes_request(&format!("M{i}"), Some(500));
+        metrics.kubernetes_request(&format!("M{i}"), Some(600 + u16::try_from(i).unwrap()));
         metrics.list(&format!("view-{i}"), 1, Duration::ZERO);
     };
     call(0);
@@ -156,8 +163,15 @@ fn a_pass_is_measured_whichever_way_it_ends() {
         let labels = format!(r#"controller="instancerolebinding",result="{result}""#);
         value(&metrics, &format!("controller_runtime_reconcile_total{{{labels}}}"))
     };
+    let queue = |name: &str| {
+        let series =
+            format!(r#"workqueue_{name}{{controller="instancerolebinding",name="instancerolebinding"}}"#);
+        value(&metrics, &series)
+    };
     let under_way = metrics.reconcile_timer();
     assert_eq!(of("active_workers"), Some(1.0));
+    let (all, longest) = (queue("unfinished_work_seconds"), queue("longest_running_processor_seconds"));
+    assert!(all > Some(0.0) && longest > Some(0.0), "{all:?} {longest:?}");
     under_way.finish(ReconcileResult::RequeueAfter);
     metrics.reconcile_timer().finish(ReconcileResult::Error);
     drop(metrics.reconcile_timer()); // cancelled
@@ -172,6 +186,8 @@ fn a_pass_is_measured_whichever_way_it_ends() {
     assert_eq!(of("reconcile_time_seconds_count"), Some(4.0));
     assert_eq!((ended("requeue_after"), ended("error"), ended("success")), (Some(1.0), Some(2.0), Some(0.0)));
     assert_eq!(of("reconcile_errors_total"), Some(2.0));
+    assert_eq!((queue("work_duration_seconds_count"), queue("retries_total")), (Some(4.0), Some(2.0)));
+    assert_eq!(queue("unfinished_work_seconds"), Some(0.0));
 }
 
 #[test]

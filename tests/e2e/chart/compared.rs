@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use world::{World, repository};
+use world::{ControlPlane, World, repository};
 
 use super::{ci, objects, template, with_values};
 
@@ -84,27 +84,23 @@ fn chart_and_kustomize_make_the_same_objects() -> Result<()> {
     Ok(())
 }
 
-/// As `kubectl apply -k` would have them stored; the Deployment of `default` is there already, applied as it is.
+/// Applied for real, one over the other, as somebody does who goes from one to the next; then nothing is left to apply.
 #[test]
 fn every_overlay_is_taken_by_the_api_server() -> Result<()> {
-    let plane = World::shared()?.control_plane();
-    plane.api().apply(
-        "/api/v1/namespaces/team-a",
-        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}),
-    )?;
+    let plane = ControlPlane::start()?;
+    plane.api().create("/api/v1/namespaces", &json!({"metadata": {"name": "team-a"}}))?;
+    // What an overlay uses must be there before it.
+    let crds = repository().join("crds");
+    plane.admin().run(&["apply", "--server-side", "-k", &crds.to_string_lossy()])?;
+    plane.admin().run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])?;
     for overlay in ["default", "namespaced", "observe-only", "ha", "admission", "only-gitops-in-production"] {
         let folder = repository().join("deploy/kustomize").join(overlay);
         let folder = folder.to_str().context("a path that is no text")?;
-        let output = plane.kubectl(&[
-            "apply",
-            "--server-side",
-            "--dry-run=server",
-            "--validate=strict",
-            "-k",
-            folder,
-        ])?;
+        let output = plane.kubectl(&["apply", "--server-side", "--validate=strict", "-k", folder])?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success() && said.is_empty(), "{overlay}: {said}");
+        let left = plane.kubectl(&["diff", "--server-side", "-k", folder])?;
+        ensure!(left.status.success(), "{overlay}: {}", String::from_utf8_lossy(&left.stdout));
     }
     Ok(())
 }

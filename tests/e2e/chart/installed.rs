@@ -106,6 +106,10 @@ fn it_is_installed_upgraded_removed_and_installed_again() -> Result<()> {
         before["metadata"]["generation"], after["metadata"]["generation"],
         "an upgrade to the same changes nothing"
     );
+    // As docs/howto/upgrade.md says.
+    run(helm_on(&plane)?.args(["upgrade", RELEASE]).arg(chart()).arg("--reset-then-reuse-values"))?;
+    let kept = stored(&deployment)?.context("no Deployment")?;
+    assert_eq!(after["metadata"]["generation"], kept["metadata"]["generation"], "the values are kept");
     // From two replicas that follow each other to one that is stopped first, and back.
     upgrade(&ci("single"))?;
     upgrade(&ci("default"))?;

@@ -384,8 +384,14 @@ fn what_the_chart_copies_is_up_to_date() -> Result<()> {
 fn the_package_holds_what_it_needs_and_no_tests() -> Result<()> {
     let fresh = world::Scratch::new("chart-package")?;
     run(helm()?.arg("package").arg(chart()).arg("--destination").arg(fresh.path()))?;
-    let archive = fresh.path().join("instance-role-controller-0.1.0.tgz");
+    let archive = fresh.path().join(concat!("instance-role-controller-", env!("CARGO_PKG_VERSION"), ".tgz"));
     let listed = run(Command::new("tar").arg("-tzf").arg(&archive))?;
+    let about = run(helm()?.args(["show", "chart"]).arg(&archive))?;
+    let app = concat!("appVersion: v", env!("CARGO_PKG_VERSION"));
+    ensure!(
+        about.lines().any(|line| line.replace(['"', '\''], "") == app),
+        "Cargo.toml and the chart differ: {about}"
+    );
     for file in [
         "values.schema.json",
         "README.md",

@@ -25,6 +25,13 @@ pub(super) enum Class {
     NotRun,
 }
 
+/// How commands fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    Somehow,
+    With(u8),
+}
+
 /// One block of code.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -35,8 +42,8 @@ pub(super) struct Block {
     pub(super) text: String,
     /// The name of the file that it is.
     pub(super) file: Option<String>,
-    /// Whether its commands are shown to fail.
-    pub(super) fails: bool,
+    /// With what its commands are shown to fail, if they are: any exit status other than 0, or this one.
+    pub(super) fails: Option<Failure>,
 }
 
 /// A page.
@@ -108,7 +115,14 @@ impl Block {
     fn new(line: usize, language: &str, text: String, note: &str) -> Result<Self> {
         let file = note.strip_prefix(" file:").or_else(|| note.strip_prefix("file:"));
         let file = file.map(|name| name.trim().to_owned());
-        let fails = note.trim() == "fails";
+        let fails = match note.trim().strip_prefix("fails") {
+            None => None,
+            Some("") => Some(Failure::Somehow),
+            Some(status) => {
+                let status = status.trim_start_matches(':').trim();
+                Some(Failure::With(status.parse().with_context(|| format!("`{status}` is no exit status"))?))
+            }
+        };
         let mut block = Self { line, class: Class::Text, text, file, fails };
         if let Some(reason) = note.trim_start().strip_prefix("not run:") {
             ensure!(reason.trim().len() > 10, "not run without a reason");
@@ -128,7 +142,7 @@ impl Block {
         match block.class {
             Class::Json => drop(serde_json::from_str::<Value>(&block.text)?),
             Class::Session => ensure!(block.text.starts_with("$ "), "a console without a command"),
-            _ if block.fails => bail!("only a console can show a failure"),
+            _ if block.fails.is_some() => bail!("only a console can show a failure"),
             Class::Text => {
                 let commands = ["$ ", "kubectl ", "aws ", "helm ", "make ", "instance-role-controller "];
                 let found =

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use world::{ACCOUNT, World, repository, venv_program};
+use serde_json::json;
+use world::{ACCOUNT, World, binary, repository, venv_program};
 
 use crate::samples::NAMESPACE;
 use crate::screen::{Paint, Screen};
@@ -22,9 +23,18 @@ pub fn keep(screen: &Screen, world: &World) -> Result<()> {
     for (name, value) in env.variables().iter().filter(|(name, _)| needed.contains(name)) {
         screen.line(&format!("export {name}={value}"));
     }
-    let programs = [kubectl.program(), aws.as_path()].map(|program| program.parent());
+    let controller = binary("instance-role-controller", "INSTANCE_ROLE_CONTROLLER_BIN")?;
+    let programs = [kubectl.program(), aws.as_path(), controller.as_path()].map(|program| program.parent());
     let folders = programs.into_iter().flatten().map(|folder| folder.display().to_string());
     screen.line(&format!("export PATH={}:$PATH", folders.collect::<Vec<_>>().join(":")));
+    // What README's example names.
+    world.sandbox().profile("web")?;
+    world.sandbox().add_instances(&json!({"ids": ["i-0123456789abcdef0"], "state": "running"}))?;
+    screen.gap();
+    screen.text(
+        "README's \"First real use\" can be done here from step 3 on: the profile web and the instance i-0123456789abcdef0 are \
+         there. There is no kubelet: a Deployment that you apply has no pods, and this controller acts.",
+    );
     screen.gap();
     for (command, what) in [
         (format!("kubectl -n {NAMESPACE} get irb --watch"), "all bindings, as they change"),

@@ -29,7 +29,7 @@ pub fn set(world: &World, samples: &[Sample]) -> Result<()> {
 /// Shows, as the `aws` CLI tells it, what each instance has beside what its binding will ask for.
 pub fn show(world: &World, screen: &Screen, samples: &[Sample]) -> Result<()> {
     let query = "Reservations[].Instances[].[InstanceId,State.Name,IamInstanceProfile.Arn]";
-    screen.command(&format!("aws ec2 describe-instances --query '{query}'"));
+    screen.text("By `aws ec2 describe-instances`, beside what each binding will ask for:");
     let told = world.sandbox().aws_cli().run(&["ec2", "describe-instances", "--query", query])?;
     let row = |[id, state, has, asked, name]: [&str; 5]| {
         screen.output(&format!("{id:<21}{state:<11}{has:<17}{asked:<27}{name}"));
