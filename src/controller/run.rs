@@ -448,7 +448,8 @@ async fn pass(binding: Arc<InstanceRoleBinding>, ctx: &Arc<Context>) -> Result<A
         trace_id = Empty,
     );
     traces::stamp(&span);
-    let pass = tracing::Instrument::instrument(reconcile::reconcile(binding, ctx, term), span);
+    // Boxed, since each layer around it would take its size once more.
+    let pass = Box::pin(tracing::Instrument::instrument(reconcile::reconcile(binding, ctx, term), span));
     // Who was overtaken looks again at once, and keeps its place until then.
     let keeps_place = |error: &PassError| matches!(error, PassError::Kubernetes(kubernetes::Error::Conflict));
     let result = guarded(&ctx.metrics, &key, pass).await;

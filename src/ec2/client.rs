@@ -280,49 +280,56 @@ impl Ec2 {
         }
     }
 
-    async fn read<T, E>(
+    fn read<T, E>(
         &self,
         read: Read,
         call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, Error>
+    ) -> impl Future<Output = Result<T, Error>>
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let result = self.caller.call(read.name(), call).await;
-        if result.as_ref().is_err_and(|error| error.meaning() == Meaning::Throttled) {
-            self.bucket(read).lock().await.throttled(Instant::now());
+        let answer = self.caller.call(read.name(), call);
+        async move {
+            let result = answer.await;
+            if result.as_ref().is_err_and(|error| error.meaning() == Meaning::Throttled) {
+                self.bucket(read).lock().await.throttled(Instant::now());
+            }
+            result
         }
-        result
     }
 }
 
 impl Caller {
     /// Makes a call, counts and measures it, and gives its error a meaning.
-    pub(super) async fn call<T, E>(
+    pub(super) fn call<T, E>(
         &self,
         operation: &'static str,
         call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, Error>
+    ) -> impl Future<Output = Result<T, Error>>
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let began = Instant::now();
-        let span = tracing::info_span!("aws", otel.name = operation, otel.kind = "client", code = Empty);
-        let result = call.instrument(span.clone()).await;
-        let result = result.map_err(|error| Error::from_sdk(operation, self.role.as_ref(), &error));
-        if let Err(Error::NotSent { .. } | Error::Late { .. }) = &result {
-            return result;
-        }
-        let code = result.as_ref().err().map_or(labels::OK, Error::code);
-        span.record("code", code);
-        self.metrics.aws_request(operation, code, began.elapsed().as_secs_f64());
-        if let Err(error) = &result {
-            if error.meaning() == Meaning::Throttled {
-                self.metrics.throttled(operation);
+        // The SDK's futures take ten kilobytes and more; a pass over a binding has several in it that it rarely comes to.
+        let call = Box::pin(call);
+        async move {
+            let began = Instant::now();
+            let span = tracing::info_span!("aws", otel.name = operation, otel.kind = "client", code = Empty);
+            let result = call.instrument(span.clone()).await;
+            let result = result.map_err(|error| Error::from_sdk(operation, self.role.as_ref(), &error));
+            if let Err(Error::NotSent { .. } | Error::Late { .. }) = &result {
+                return result;
             }
-            tracing::debug!(operation, code, %error, "AWS call failed");
+            let code = result.as_ref().err().map_or(labels::OK, Error::code);
+            span.record("code", code);
+            self.metrics.aws_request(operation, code, began.elapsed().as_secs_f64());
+            if let Err(error) = &result {
+                if error.meaning() == Meaning::Throttled {
+                    self.metrics.throttled(operation);
+                }
+                tracing::debug!(operation, code, %error, "AWS call failed");
+            }
+            result
         }
-        result
     }
 }
 
