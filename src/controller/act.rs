@@ -76,7 +76,7 @@ pub async fn act(
             (subject.object, subject.declared_by) = (Arc::new(object), declared_by);
         }
         Err(error) => {
-            ctx.lost_turn(&place, operation, &subject.key, class);
+            ctx.lost_turn(&place, operation, &subject.key);
             return Err(error);
         }
     }
@@ -89,16 +89,16 @@ pub async fn act(
             let result = slot.lend(sending).await;
             if let Err(error @ Error::Late { .. }) = &result {
                 tracing::info!(operation = name(operation), %error, "not written");
-                not_sent(ctx, subject, operation, class);
+                not_sent(ctx, subject, operation);
                 subject.look_again.instance = true;
                 return Ok(Outcome::Called);
             }
             if let Err(error @ Error::NotSent { .. }) = &result {
                 tracing::info!(operation = name(operation), %error, "not written");
-                not_sent(ctx, subject, operation, class);
+                not_sent(ctx, subject, operation);
                 return Err(kubernetes::Error::NotLeading(Closed));
             }
-            ctx.used(&place, operation);
+            ctx.used(&place, operation, &subject.key);
             conclude(ctx, subject, write, decision, result);
         }
         Ok(None) => {
@@ -106,10 +106,10 @@ pub async fn act(
                 operation = name(operation),
                 "not written: it is not due any more, or not allowed"
             );
-            not_sent(ctx, subject, operation, class);
+            not_sent(ctx, subject, operation);
         }
         Err(error) => {
-            not_sent(ctx, subject, operation, class);
+            not_sent(ctx, subject, operation);
             return Err(error);
         }
     }
@@ -136,14 +136,14 @@ async fn rehearse(
     }
     let ec2 = subject.connection.fleet.ec2();
     let answer = slot.lend(ec2.would_associate(&subject.desired.instance, profile)).await;
-    ctx.used(place, operation);
+    ctx.used(place, operation, &subject.key);
     let now = Timestamp::now();
     match answer.as_ref().err().map(Error::meaning) {
         // A dry run stops a write only by a refusal that its second half would meet.
         Some(Meaning::Denied | Meaning::ProfileUnknown) => {}
         meaning => {
             if meaning == Some(Meaning::Throttled) {
-                ctx.throttled(place, operation);
+                ctx.throttled(place, operation, &subject.key);
             }
             ctx.memory.rehearsed(uid, profile, now);
             return None;
@@ -156,8 +156,8 @@ async fn rehearse(
 }
 
 /// Nothing went out: the intent is taken back.
-fn not_sent(ctx: &Context, subject: &mut Subject, operation: Operation, class: Class) {
-    ctx.lost_turn(&subject.connection.place, operation, &subject.key, class);
+fn not_sent(ctx: &Context, subject: &mut Subject, operation: Operation) {
+    ctx.lost_turn(&subject.connection.place, operation, &subject.key);
     if let Some(change) = subject.status.changes.first() {
         ctx.memory.ended(&subject.uid, change.at.0, memory::Outcome::Withdrawn);
     }
@@ -230,7 +230,7 @@ fn conclude(
             match error.meaning() {
                 // Nothing was done, and nothing is known to be otherwise than it was.
                 Meaning::Throttled => {
-                    ctx.throttled(&subject.connection.place, operation);
+                    ctx.throttled(&subject.connection.place, operation, &subject.key);
                     return;
                 }
                 _ if unknown => {

@@ -322,16 +322,16 @@ impl Context {
     }
 
     /// The call has ended that a turn was taken for.
-    pub fn used(&self, place: &Place, operation: Operation) {
+    pub fn used(&self, place: &Place, operation: Operation, key: &Key) {
         if let Some(queue) = self.turns().get_mut(&(place.clone(), operation)) {
-            queue.used(Instant::now());
+            queue.used(key, Instant::now());
         }
     }
 
     /// A turn was taken and not used, by no fault of the binding's.
-    pub fn lost_turn(&self, place: &Place, operation: Operation, key: &Key, class: Class) {
+    pub fn lost_turn(&self, place: &Place, operation: Operation, key: &Key) {
         if let Some(queue) = self.turns().get_mut(&(place.clone(), operation)) {
-            queue.lost(&key.namespace, key, class);
+            queue.lost(key);
         }
     }
 
@@ -345,10 +345,10 @@ impl Context {
         self.turns().values_mut().for_each(|queue| queue.leave(key));
     }
 
-    /// EC2 throttled a write of this kind.
-    pub fn throttled(&self, place: &Place, operation: Operation) {
+    /// EC2 throttled a write of this kind for this binding.
+    pub fn throttled(&self, place: &Place, operation: Operation, key: &Key) {
         if let Some(queue) = self.turns().get_mut(&(place.clone(), operation)) {
-            queue.throttled(Instant::now());
+            queue.throttled(key, Instant::now());
         }
     }
 

@@ -298,11 +298,13 @@ async fn consider(
         let looking = slot.lend(look(&connection, &desired, evidence, pace));
         let (looked, finalized) = tokio::join!(looking, finalize(ctx, subject));
         finalized?;
-        if again != Evidence::default() {
-            ctx.memory.look_made(&subject.uid, began);
-        }
         match looked {
-            Ok(()) => ctx.memory.looked(&subject.uid),
+            Ok(()) => {
+                ctx.memory.looked(&subject.uid);
+                if evidence == again {
+                    ctx.memory.look_made(&subject.uid, began);
+                }
+            }
             Err(error) => {
                 tracing::debug!(%error, "a look failed");
                 ctx.memory.looked_in_vain(&subject.uid, error.trouble(), Timestamp::now());

@@ -416,8 +416,11 @@ async fn look_ahead(ctx: Arc<Context>) {
 
 /// One pass over a binding, and when the next is to follow.
 async fn one_pass(ctx: Arc<Context>, key: Arc<Key>) -> (Arc<Key>, Action) {
-    // One that is gone has nothing to be looked at.
-    let Some(binding) = ctx.bindings.get(&key) else { return (key, Action::await_change()) };
+    // One that is gone has nothing to be looked at, and wants no turn.
+    let Some(binding) = ctx.bindings.get(&key) else {
+        ctx.leave_queues(&key);
+        return (key, Action::await_change());
+    };
     let uid = binding.uid().unwrap_or_default();
     let action = match pass(binding, &ctx).await {
         Ok(action) => action,

@@ -98,7 +98,7 @@ pub fn failed(ctx: &Context, subject: &Subject, write: &Write, decision: &Decisi
         let (instance, action) = (&subject.desired.instance, name(write.operation()));
         let (from, to) = (write.from(), write.to());
         let note = format!(
-            "no reply came to {action} for {instance}, from {} to {}: the next look tells whether it was carried out",
+            "no reply that tells the outcome came to {action} for {instance} ({code}), from {} to {}: the next look tells",
             from.as_str(),
             to.as_str()
         );

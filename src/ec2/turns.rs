@@ -36,8 +36,12 @@ pub struct Turns<G, K> {
     groups: VecDeque<(G, Lane<K>)>,
     waiting: HashMap<K, Place<G>>,
     granted: HashMap<K, (Place<G>, Instant)>,
-    /// How many places were given out, so that no two are the same.
-    count: u64,
+    /// Who lost a turn by no fault of its own, and how many in a row.
+    lost: HashMap<K, u32>,
+    /// The numbers of the first place and of the last one that were given out: a line is in their order, and no two are the
+    /// same.
+    first: i64,
+    last: i64,
     since_drift: u32,
     seconds_in_a_row: u32,
 }
@@ -47,14 +51,14 @@ pub struct Turns<G, K> {
 struct Place<G> {
     group: G,
     class: Class,
-    number: u64,
+    number: i64,
 }
 
 /// Those of one class in one group that wait. Who leaves does so by losing its place: what is left of it in the line is
 /// passed over.
 #[derive(Debug)]
 struct Line<K> {
-    places: VecDeque<(K, u64)>,
+    places: VecDeque<(K, i64)>,
     waiting: usize,
 }
 
@@ -83,7 +87,7 @@ impl<K> Lane<K> {
         }
     }
 
-    fn in_order(&self) -> impl Iterator<Item = &(K, u64)> {
+    fn in_order(&self) -> impl Iterator<Item = &(K, i64)> {
         self.second.places.iter().chain(&self.asked.places).chain(&self.drift.places)
     }
 
@@ -109,7 +113,9 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
             groups: VecDeque::new(),
             waiting: HashMap::new(),
             granted: HashMap::new(),
-            count: 0,
+            lost: HashMap::new(),
+            first: 0,
+            last: 0,
             since_drift: 0,
             seconds_in_a_row: 0,
         }
@@ -125,7 +131,9 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         }
         if self.waiting.get(key).is_none_or(|place| place.class != class) {
             self.forget_waiting(key);
-            self.line_up(group, key, class, false);
+            // Once: who is overtaken again and again must not hold up all others.
+            let first = self.lost.get(key) == Some(&1);
+            self.line_up(group, key, class, first);
         }
         let mut probe = self.bucket.clone();
         let one = probe.take(now).err().unwrap_or_default();
@@ -138,18 +146,20 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
             self.bucket.give_back();
         }
         self.forget_waiting(key);
+        self.lost.remove(key);
     }
 
     /// The call has ended that a turn was taken for.
-    pub fn used(&mut self, now: Instant) {
+    pub fn used(&mut self, key: &K, now: Instant) {
         self.bucket.spend(now);
+        self.lost.remove(key);
     }
 
-    /// A turn was taken and not used, by no fault of whoever had it: the next one is theirs.
-    pub fn lost(&mut self, group: &G, key: &K, class: Class) {
+    /// A turn was taken and not used, by no fault of whoever had it. Who asks again is the first in line, unless that happens
+    /// over and over.
+    pub fn lost(&mut self, key: &K) {
         self.bucket.give_back();
-        self.forget_waiting(key);
-        self.line_up(group, key, class, true);
+        *self.lost.entry(key.clone()).or_default() += 1;
     }
 
     /// Gives turns for the tokens there are: who may go now, and when to call again.
@@ -197,7 +207,7 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
     /// Who is likely to have a turn within this time, in about the order in which they will.
     pub fn upcoming(&self, horizon: Duration) -> Vec<K> {
         let count = self.bucket.refill(horizon);
-        let in_line = |(key, number): &&(K, u64)| self.waiting.get(key).is_some_and(|p| p.number == *number);
+        let in_line = |(key, number): &&(K, i64)| self.waiting.get(key).is_some_and(|p| p.number == *number);
         let lanes = self
             .groups
             .iter()
@@ -207,14 +217,17 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         rounds.take(count).map(|key| (*key).clone()).collect()
     }
 
-    /// EC2 throttled a call of this kind. Who was given a turn by tokens that are not there is first in line again.
-    pub fn throttled(&mut self, now: Instant) {
+    /// EC2 throttled a call of this kind, for this one. Who was given a turn by tokens that are not there is first in line
+    /// again, and so is who was throttled.
+    pub fn throttled(&mut self, key: &K, now: Instant) {
         self.bucket.throttled(now);
+        self.lost.insert(key.clone(), 1);
         let mut granted: Vec<(K, Place<G>)> =
             self.granted.drain().map(|(key, (place, _))| (key, place)).collect();
         granted.sort_by_key(|(_, place)| std::cmp::Reverse(place.number));
         for (key, Place { group, class, .. }) in granted {
-            self.lost(&group, &key, class);
+            self.bucket.give_back();
+            self.line_up(&group, &key, class, true);
         }
     }
 
@@ -261,24 +274,34 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
         first
     }
 
-    /// Gives a place at an end of the line.
+    /// Gives a place at an end of the line. The group of who is first comes before the others.
     fn line_up(&mut self, group: &G, key: &K, class: Class, first: bool) {
-        self.count += 1;
-        let at = match self.groups.iter().position(|(other, _)| other == group) {
-            Some(at) => at,
-            None => {
+        let at = self.groups.iter().position(|(other, _)| other == group);
+        let at = match (at, first) {
+            (Some(at), false) => at,
+            (None, false) => {
                 self.groups.push_back((group.clone(), Lane::new()));
                 self.groups.len() - 1
+            }
+            (at, true) => {
+                let lane = at.and_then(|at| self.groups.remove(at));
+                self.groups.push_front(lane.unwrap_or_else(|| (group.clone(), Lane::new())));
+                0
             }
         };
         let Some((_, lane)) = self.groups.get_mut(at) else { return };
         let line = lane.of(class);
-        match first {
-            true => line.places.push_front((key.clone(), self.count)),
-            false => line.places.push_back((key.clone(), self.count)),
-        }
+        let number = if first {
+            self.first -= 1;
+            line.places.push_front((key.clone(), self.first));
+            self.first
+        } else {
+            self.last += 1;
+            line.places.push_back((key.clone(), self.last));
+            self.last
+        };
         line.waiting += 1;
-        self.waiting.insert(key.clone(), Place { group: group.clone(), class, number: self.count });
+        self.waiting.insert(key.clone(), Place { group: group.clone(), class, number });
     }
 
     fn forget_waiting(&mut self, key: &K) {
@@ -310,7 +333,7 @@ mod tests {
     fn exhausted() -> (Turns<&'static str, u32>, Instant) {
         let (mut turns, now) = queue(1.0);
         assert_eq!(turns.ask(&"a", &0, Class::Asked, now), Turn::Now);
-        turns.used(now);
+        turns.used(&0, now);
         (turns, now)
     }
 
@@ -320,7 +343,7 @@ mod tests {
             now += Duration::from_secs(1);
             for key in turns.advance(now).0 {
                 assert_eq!(turns.ask(&"any", &key, Class::Asked, now), Turn::Now);
-                turns.used(now);
+                turns.used(&key, now);
                 order.push(key);
             }
         }
@@ -360,30 +383,49 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_is_lost_by_no_fault_of_ones_own_comes_again_first() {
+    fn a_turn_that_is_lost_by_no_fault_of_ones_own_comes_again_first_but_not_over_and_over() {
         let (mut turns, now) = exhausted();
-        for key in 1..=3 {
+        for key in 1..=5 {
             turns.ask(&"a", &key, Class::Asked, now);
         }
-        let later = now + Duration::from_secs(1);
-        assert_eq!(turns.advance(later).0, [1]);
-        assert_eq!(turns.ask(&"a", &1, Class::Asked, later), Turn::Now);
-        turns.lost(&"a", &1, Class::Asked);
-        assert_eq!(drain(&mut turns, later, 3), [1, 2, 3]);
+        for (second, next) in [(1, 2), (2, 3)] {
+            let then = now + Duration::from_secs(second);
+            assert_eq!(turns.advance(then).0, [1]);
+            assert_eq!(turns.ask(&"a", &1, Class::Asked, then), Turn::Now);
+            turns.lost(&1);
+            assert_eq!(
+                turns.advance(then).0,
+                [next],
+                "the token is for who waits, until the other asks again"
+            );
+            assert_eq!(turns.ask(&"a", &next, Class::Asked, then), Turn::Now);
+            turns.used(&next, then);
+            assert!(matches!(turns.ask(&"a", &1, Class::Asked, then), Turn::Later(_)));
+        }
+        assert_eq!(drain(&mut turns, now + Duration::from_secs(2), 4), [4, 5, 1]);
+        assert!(turns.lost.is_empty());
     }
 
     #[test]
     fn a_throttle_takes_the_turns_back_that_were_given_and_keeps_their_order() {
         let (mut turns, start) = queue(3.0);
-        for key in 0..8 {
-            turns.ask(&"a", &key, Class::Asked, start);
+        for key in 0..3 {
+            assert_eq!(turns.ask(&"a", &key, Class::Asked, start), Turn::Now);
         }
-        (0..3).for_each(|_| turns.used(start));
-        let later = start + Duration::from_secs(3);
-        assert_eq!(turns.advance(later).0, [3, 4, 5]);
-        turns.throttled(later);
-        assert!(!turns.has_turn(&3) && turns.is_waiting(&3) && turns.advance(later).0.is_empty());
-        assert_eq!(drain(&mut turns, later, 10), [3, 4, 5, 6, 7]);
+        for (group, key) in [("a", 3), ("b", 4), ("c", 5), ("a", 6), ("b", 7)] {
+            turns.ask(&group, &key, Class::Asked, start);
+        }
+        (0..3).for_each(|key| turns.used(&key, start));
+        let mut now = start + Duration::from_secs(3);
+        for _ in 0..3 {
+            assert_eq!(turns.advance(now).0, [3, 4, 5]);
+            turns.throttled(&0, now);
+            assert!(!turns.has_turn(&3) && turns.is_waiting(&3) && turns.advance(now).0.is_empty());
+            now += Duration::from_secs(60);
+        }
+        // Who was throttled is before those who only waited; then it goes round the namespaces.
+        turns.ask(&"a", &0, Class::Asked, now);
+        assert_eq!(drain(&mut turns, now, 10), [0, 4, 5, 3, 7, 6]);
     }
 
     #[test]
