@@ -48,6 +48,8 @@ struct Note {
     /// What became of the newest change, until status tells it.
     outcome: Option<(Timestamp, Outcome)>,
     drift_told: bool,
+    /// Status shows drift that no Event has told yet.
+    drift_owed: bool,
     errors: u32,
     /// What EC2 showed when a change was put off until its turn.
     put_off: Option<Box<Rows>>,
@@ -179,7 +181,7 @@ impl Memory {
     pub fn as_declared(&self, uid: &str) {
         self.outside().as_declared(uid);
         if let Some(note) = self.notes().get_mut(uid) {
-            note.drift_told = false;
+            (note.drift_told, note.drift_owed) = (false, false);
         }
     }
 
@@ -299,11 +301,17 @@ impl Memory {
         }
     }
 
-    /// Whether drift is news: once until the binding is well again.
-    pub fn drift_is_news(&self, uid: &str) -> bool {
+    /// Whether drift is news: once until the binding is well again, and not where status has it from before this process
+    /// knew of it.
+    pub fn drift_is_news(&self, uid: &str, in_status: bool) -> bool {
         let mut notes = self.notes();
         let note = notes.entry(uid.to_owned()).or_default();
-        !std::mem::replace(&mut note.drift_told, true)
+        (!in_status || note.drift_owed) && !std::mem::replace(&mut note.drift_told, true)
+    }
+
+    /// Status is going to show drift whose Event waits until the repair begins.
+    pub fn owe_drift(&self, uid: &str) {
+        self.notes().entry(uid.to_owned()).or_default().drift_owed = true;
     }
 
     /// Notes what a change was decided by that waits for its turn.
@@ -594,6 +602,17 @@ mod tests {
         assert!(!waits());
         memory.at_rest("u");
         assert!(memory.outsiders("u").contention(at(5)).is_some(), "it is remembered while all is well");
+    }
+
+    #[test]
+    fn drift_is_told_once_also_where_status_shows_it_before_the_repair_begins() {
+        let memory = Memory::default();
+        memory.open(&version(1), true, at(0));
+        assert!(!memory.drift_is_news("u", true), "told by whoever was before us");
+        memory.owe_drift("u");
+        assert!(memory.drift_is_news("u", true) && !memory.drift_is_news("u", true));
+        memory.as_declared("u");
+        assert!(!memory.drift_is_news("u", true) && memory.drift_is_news("u", false));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub async fn report(
         let left_alone = known.decision.reason == Reason::OutsideWriter;
         if left_alone || matches!(known.decision.step, Step::Refuse | Step::Hold) {
             drift(ctx, subject, known);
+        } else if drift_of(&known.decision).is_some() && drift_in(&subject.status).is_none() {
+            ctx.memory.owe_drift(&subject.uid);
         }
         match write(ctx, &subject.term, &subject.object, &status, &known.decision).await? {
             Some(written) => subject.object = written,
@@ -155,12 +157,9 @@ fn measure_convergence(ctx: &Context, subject: &Subject) {
 
 /// Drift is told once, when it is found.
 pub fn drift(ctx: &Context, subject: &Subject, known: &Known) {
-    let cause = match known.decision.plan.first() {
-        Some((_, cause @ (Cause::DriftDetected | Cause::ProfileRecreated))) => *cause,
-        Some((_, Cause::Declared | Cause::Deleted)) | None => return,
-    };
-    let in_status = subject.status.plan.first().is_some_and(|plan| plan.reason == cause.as_str());
-    if in_status || !ctx.memory.drift_is_news(&subject.uid) {
+    let Some(cause) = drift_of(&known.decision) else { return };
+    let in_status = drift_in(&subject.status) == Some(cause.as_str());
+    if !ctx.memory.drift_is_news(&subject.uid, in_status) {
         return;
     }
     let found = known.observed.view.as_ref().map(|view| &view.rows).and_then(Rows::live);
@@ -180,6 +179,20 @@ pub fn drift(ctx: &Context, subject: &Subject, known: &Known) {
         &*subject.object,
         Tale { warning: true, reason: "DriftDetected", action: "Observe", note, profile },
     );
+}
+
+/// What drift a decision is to mend.
+fn drift_of(decision: &Decision) -> Option<Cause> {
+    match decision.plan.first() {
+        Some((_, cause @ (Cause::DriftDetected | Cause::ProfileRecreated))) => Some(*cause),
+        Some((_, Cause::Declared | Cause::Deleted)) | None => None,
+    }
+}
+
+/// What drift a status shows.
+fn drift_in(status: &InstanceRoleBindingStatus) -> Option<&str> {
+    let reason = status.plan.first()?.reason.as_str();
+    [Cause::DriftDetected, Cause::ProfileRecreated].map(Cause::as_str).contains(&reason).then_some(reason)
 }
 
 /// Others keep changing the instance: told with each change of theirs, and counted when it begins.

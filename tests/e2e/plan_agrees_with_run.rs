@@ -109,6 +109,8 @@ fn what_is_planned_is_what_happens() -> Result<()> {
     for Bound { instance, .. } in bounds.iter().filter(|bound| bound.name != "n-theirs") {
         sandbox.retag(instance, &json!({"team": "a"}))?;
     }
+    // DescribeInstances is 100 ms behind.
+    std::thread::sleep(Duration::from_millis(500));
     let grant = json!({
         "apiVersion": "instancerole.dev/v1alpha1", "kind": "InstanceRoleGrant", "metadata": {"name": format!("{namespace}.team")},
         "spec": {
