@@ -169,15 +169,9 @@ const ROLE_REFUSED: [&str; 4] =
 
 /// What an error says, and each of its causes that says more.
 fn causes(error: &dyn std::error::Error) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if words.last().is_none_or(|before| !before.contains(&said)) {
-            words.push(said);
-        }
-        next = cause.source();
-    }
+    let said = std::iter::successors(Some(error), |cause| cause.source()).map(ToString::to_string);
+    let mut words: Vec<String> = said.collect();
+    words.dedup_by(|cause, before| before.contains(&**cause));
     words.join(": ")
 }
 

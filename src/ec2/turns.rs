@@ -213,7 +213,8 @@ impl<G: Clone + PartialEq, K: Clone + Eq + Hash> Turns<G, K> {
             .iter()
             .map(|(_, lane)| lane.in_order().filter(in_line).map(|(key, _)| key).take(count).collect());
         let lanes: Vec<Vec<&K>> = lanes.collect();
-        let rounds = (0..count).flat_map(|at| lanes.iter().filter_map(move |lane| lane.get(at)));
+        let longest = lanes.iter().map(Vec::len).max().unwrap_or_default();
+        let rounds = (0..longest).flat_map(|at| lanes.iter().filter_map(move |lane| lane.get(at)));
         rounds.take(count).map(|key| (*key).clone()).collect()
     }
 
@@ -450,6 +451,15 @@ mod tests {
         }
         assert_eq!(turns.upcoming(Duration::from_secs(3)), [1, 10, 2]);
         assert_eq!(drain(&mut turns, now, 3)[..3], [1, 10, 2]);
+    }
+
+    #[test]
+    fn who_comes_soon_is_told_at_once_however_high_the_limit_was_raised() {
+        let now = Instant::now();
+        let mut turns = Turns::new(Limit { burst: 1.0, per_second: 1e15 }, now);
+        assert_eq!(turns.ask(&"a", &0, Class::Asked, now), Turn::Now);
+        assert!(matches!(turns.ask(&"a", &1, Class::Asked, now), Turn::Later(_)));
+        assert_eq!(turns.upcoming(Duration::from_secs(3)), [1]);
     }
 
     #[test]

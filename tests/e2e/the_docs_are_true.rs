@@ -6,7 +6,7 @@
 //!   of that name for the commands that follow.
 //! - `sh`: commands that must succeed. Those of a page are one script.
 //! - `console`: commands after `$ ` with what they print, which must be the same, ids and times aside.
-//!   `UPDATE_DOCS=1 make e2e T=every_command` writes it anew. After `<!-- fails -->` they fail, after `<!-- fails: 2 -->` with that status.
+//!   `UPDATE_DOCS=1 make e2e T=every_command` writes it anew. After `<!-- fails: 2 -->` they fail, with that status.
 //! - `json`: must be JSON; also a file where one is named.
 //! - `text`: a drawing; there is no command in it.
 //!

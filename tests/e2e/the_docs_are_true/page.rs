@@ -25,13 +25,6 @@ pub(super) enum Class {
     NotRun,
 }
 
-/// How commands fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    Somehow,
-    With(u8),
-}
-
 /// One block of code.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -42,8 +35,8 @@ pub(super) struct Block {
     pub(super) text: String,
     /// The name of the file that it is.
     pub(super) file: Option<String>,
-    /// With what its commands are shown to fail, if they are: any exit status other than 0, or this one.
-    pub(super) fails: Option<Failure>,
+    /// The exit status with which its commands are shown to fail, if they are.
+    pub(super) fails: Option<u8>,
 }
 
 /// A page.
@@ -115,14 +108,13 @@ impl Block {
     fn new(line: usize, language: &str, text: String, note: &str) -> Result<Self> {
         let file = note.strip_prefix(" file:").or_else(|| note.strip_prefix("file:"));
         let file = file.map(|name| name.trim().to_owned());
-        let fails = match note.trim().strip_prefix("fails") {
-            None => None,
-            Some("") => Some(Failure::Somehow),
-            Some(status) => {
-                let status = status.trim_start_matches(':').trim();
-                Some(Failure::With(status.parse().with_context(|| format!("`{status}` is no exit status"))?))
-            }
-        };
+        let fails = note.trim().strip_prefix("fails").map(|rest| {
+            let status = rest.strip_prefix(':').and_then(|status| status.trim().parse::<u8>().ok());
+            status
+                .filter(|status| *status != 0)
+                .with_context(|| format!("`{note}`: it fails with which status?"))
+        });
+        let fails = fails.transpose()?;
         let mut block = Self { line, class: Class::Text, text, file, fails };
         if let Some(reason) = note.trim_start().strip_prefix("not run:") {
             ensure!(reason.trim().len() > 10, "not run without a reason");

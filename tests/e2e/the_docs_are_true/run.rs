@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use world::{ACCOUNT, Grants, REGION, World, WorldOptions, binary, repository, tool, venv_program};
 
-use super::page::{Block, Class, Failure, Page};
+use super::page::{Block, Class, Page};
 use super::steady::steady;
 
 /// Begins a line that tells which command of which block the lines after it are of.
@@ -104,16 +104,10 @@ fn run(world: &World, page: &Page) -> Result<String> {
                     script += &format!("echo '{MARK}{}.{number}'\n", block.line);
                     script += &match block.fails {
                         // What is to refuse it, such as a policy, may take a moment to be in force.
-                        Some(failure) => {
-                            let meant = match failure {
-                                Failure::Somehow => "[[ $status != 0 ]]".to_owned(),
-                                Failure::With(status) => format!("[[ $status == {status} ]]"),
-                            };
-                            format!(
-                                "for _ in $(seq 20); do status=0; said=$({{ {command}\n}} 2>&1) || {{ status=$?; break; }}; sleep 0.5; done\n\
-                                 printf '%s\\n' \"$said\"\n{meant} || {{ echo \"it ended with $status\" >&2; exit 1; }}\n"
-                            )
-                        }
+                        Some(meant) => format!(
+                            "for _ in $(seq 20); do status=0; said=$({{ {command}\n}} 2>&1) || {{ status=$?; break; }}; sleep 0.5; done\n\
+                             printf '%s\\n' \"$said\"\n[[ $status == {meant} ]] || {{ echo \"it ended with $status\" >&2; exit 1; }}\n"
+                        ),
                         None => format!("{{ {command}\n}} 2>&1\n"),
                     };
                 }
@@ -185,7 +179,7 @@ fn rewrite(page: &Path, block: &Block, is: &str) -> Result<()> {
 
 #[test]
 fn a_command_that_fails_or_prints_something_else_is_found() -> Result<()> {
-    let page = |class, text: &str, fails: Option<Failure>| Page {
+    let page = |class, text: &str, fails: Option<u8>| Page {
         path: PathBuf::from("docs/none.md"),
         stage: Value::Null,
         blocks: vec![Block { line: 7, class, text: text.to_owned(), file: None, fails }],
@@ -196,11 +190,10 @@ fn a_command_that_fails_or_prints_something_else_is_found() -> Result<()> {
     let other =
         follow(&page(Class::Session, "$ kubectl get irb -A\nNAME\n", None)).err().context("it differs")?;
     assert!(format!("{other:#}").contains("No resources found"), "{other:#}");
-    let fails =
-        |command: &str, failure| follow(&page(Class::Session, &format!("$ {command}\nno\n"), Some(failure)));
-    fails("echo no; exit 2", Failure::With(2))?;
-    for (command, failure) in [("echo no", Failure::Somehow), ("echo no; exit 3", Failure::With(2))] {
-        let error = fails(command, failure).err().context("it does not fail so")?;
+    let fails = |command: &str| follow(&page(Class::Session, &format!("$ {command}\nno\n"), Some(2)));
+    fails("echo no; exit 2")?;
+    for command in ["echo no", "echo no; exit 3"] {
+        let error = fails(command).err().context("it does not fail so")?;
         assert!(format!("{error:#}").contains("it ended with"), "{error:#}");
     }
     Ok(())
